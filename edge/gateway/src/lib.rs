@@ -1,0 +1,1 @@
+//! The edge component: the HTTP API.

@@ -1,0 +1,2 @@
+//! The edge host: hyper and wasmtime.
+fn main() {}

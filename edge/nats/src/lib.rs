@@ -1,0 +1,1 @@
+//! A NATS client for WASI 0.3 components.

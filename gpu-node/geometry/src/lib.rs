@@ -1,0 +1,1 @@
+//! Meshes: surfaces, clean-up, simplification, files.

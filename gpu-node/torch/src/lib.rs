@@ -1,0 +1,1 @@
+//! libtorch linking, device memory, run-time CUDA.

@@ -1,0 +1,2 @@
+//! Project commands: setup, up, demo, test, bench, lint.
+fn main() {}

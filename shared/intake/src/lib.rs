@@ -1,0 +1,1 @@
+//! Upload checks: type, limits, integrity, digest.

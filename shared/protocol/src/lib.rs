@@ -1,0 +1,1 @@
+//! What callers, edge and nodes agree on: ids, jobs, options, presets, subjects, problem codes.
