@@ -1,1 +1,26 @@
-//! What callers, edge and nodes agree on: ids, jobs, options, presets, subjects, problem codes.
+//! What callers, edge and nodes agree on. No I/O: clocks and randomness come in as arguments, so the same
+//! code runs in the component and in the node, and every rule here can be tested as a plain function.
+//!
+//! ```text
+//!  ids ─┬─▶ options ──▶ job ──▶ view (the job object callers see)
+//!       │   preset  ──▶  │
+//!       └─▶ subjects     └──▶ problem (codes, their HTTP status)
+//!           rollout (which channel a request belongs to)
+//! ```
+
+pub mod ids;
+pub mod job;
+pub mod options;
+pub mod preset;
+pub mod problem;
+pub mod rollout;
+pub mod subjects;
+pub mod timestamp;
+pub mod view;
+
+pub use ids::{JobId, NodeId, Region, RequestId, Sha256Digest, TenantId};
+pub use job::{JobRecord, JobStatus};
+pub use options::JobOptions;
+pub use problem::{Code, Problem};
+pub use rollout::Channel;
+pub use timestamp::Timestamp;

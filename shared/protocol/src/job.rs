@@ -1,0 +1,304 @@
+//! The job record and its state machine.
+//!
+//! ```text
+//!            ┌──────── requeue ────────┐
+//!            ▼                         │
+//!  ──▶ Queued ──── start ────▶ Processing ──┬─▶ Completed
+//!        │                    (start again  ├─▶ Failed
+//!        │                     after a node ├─▶ Cancelled
+//!        │                     has died)    │
+//!        └─ request_cancel ─▶ Cancelled     │
+//!        └─ fail ───────────▶ Failed ◀──────┘
+//! ```
+//! A terminal state is final, whoever asks. The record is stored under the job's id and moved only by
+//! compare-and-set on its revision, so two writers cannot both win.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ids::{JobId, NodeId, Region, RequestId, TenantId};
+use crate::options::{JobOptions, JobType};
+use crate::rollout::Channel;
+use crate::timestamp::Timestamp;
+use crate::view::{InputImage, Job, JobError, JobResult, Links, ModelChoice, Recovery};
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Waits for a node.
+    Queued,
+    /// A node works on it.
+    Processing,
+    /// The result is stored.
+    Completed,
+    /// Given up, with a reason.
+    Failed,
+    /// Ended at the caller's wish.
+    Cancelled,
+}
+
+impl JobStatus {
+    /// Whether nothing more will happen.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A step that the job's state does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a job that is {} cannot {action}", .status.as_str())]
+pub struct IllegalTransition {
+    /// Where the job stands.
+    pub status: JobStatus,
+    /// What was asked of it.
+    pub action: &'static str,
+}
+
+/// What a cancel request did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// The job was queued and is cancelled now.
+    Cancelled,
+    /// The job runs; its node will stop it at the next step.
+    Requested,
+}
+
+/// What is known of a job at its submission.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// What it makes.
+    pub job_type: JobType,
+    /// Who asks.
+    pub tenant: TenantId,
+    /// Where it runs.
+    pub region: Region,
+    /// Its release channel.
+    pub channel: Channel,
+    /// What is asked.
+    pub options: JobOptions,
+    /// The picture.
+    pub input: InputImage,
+    /// The request that brought it.
+    pub request_id: Option<RequestId>,
+    /// W3C trace context of that request.
+    pub traceparent: Option<String>,
+}
+
+/// The stored record: the job object, and what only edges and nodes need to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The job object.
+    #[serde(flatten)]
+    pub job: Job,
+    /// Who submitted it.
+    pub tenant: TenantId,
+    /// What was asked.
+    pub options: JobOptions,
+    /// When a cancel was asked of the running job.
+    #[serde(default)]
+    pub cancel_requested_at: Option<Timestamp>,
+    /// The request that brought it.
+    #[serde(default)]
+    pub request_id: Option<RequestId>,
+    /// W3C trace context of that request.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+}
+
+impl JobRecord {
+    /// A queued job.
+    pub fn new(new: NewJob, now: Timestamp) -> Self {
+        let model = ModelChoice {
+            family: new.options.model.clone(),
+            seed: new.options.seed,
+            steps: new.options.steps,
+            guidance_scale: new.options.guidance_scale,
+            quality: new.options.quality,
+            quality_source: new.options.quality.map(|_| "request".to_owned()),
+            version: None,
+        };
+        let job = Job {
+            id: new.id,
+            job_type: new.job_type,
+            status: JobStatus::Queued,
+            progress: 0,
+            stage: None,
+            priority: new.options.priority,
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            eta_seconds: None,
+            eta_p90_seconds: None,
+            queue_position: None,
+            attempt: 0,
+            region: new.region,
+            node: None,
+            channel: new.channel,
+            model,
+            input: new.input,
+            recoveries: Vec::new(),
+            error: None,
+            result: None,
+            links: Links::of(new.id),
+        };
+        Self {
+            job,
+            tenant: new.tenant,
+            options: new.options,
+            cancel_requested_at: None,
+            request_id: new.request_id,
+            traceparent: new.traceparent,
+        }
+    }
+
+    /// A node begins, or begins again after the node before it died.
+    ///
+    /// # Errors
+    /// The job has ended.
+    pub fn start(&mut self, node: NodeId, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.expect_open("start")?;
+        let job = &mut self.job;
+        job.status = JobStatus::Processing;
+        job.node = Some(node);
+        job.attempt = job.attempt.saturating_add(1);
+        job.started_at.get_or_insert(now);
+        job.queue_position = None;
+        Ok(())
+    }
+
+    /// Notes how far the job is. A lower figure, as after a second start, leaves the old one standing; the
+    /// last percent belongs to [`Self::complete`].
+    ///
+    /// # Errors
+    /// The job does not run.
+    pub fn advance(&mut self, stage: &str, percent: u8) -> Result<(), IllegalTransition> {
+        self.expect_processing("advance")?;
+        self.job.stage = Some(stage.to_owned());
+        self.job.progress = self.job.progress.max(percent.min(99));
+        Ok(())
+    }
+
+    /// Notes a rung of the recovery ladder.
+    ///
+    /// # Errors
+    /// The job does not run.
+    pub fn recover(&mut self, recovery: Recovery) -> Result<(), IllegalTransition> {
+        self.expect_processing("recover")?;
+        self.job.recoveries.push(recovery);
+        Ok(())
+    }
+
+    /// Gives the job back to the queue, as a node that drains does.
+    ///
+    /// # Errors
+    /// The job does not run.
+    pub fn requeue(&mut self) -> Result<(), IllegalTransition> {
+        self.expect_processing("be queued again")?;
+        self.job.status = JobStatus::Queued;
+        self.job.node = None;
+        self.clear_estimates();
+        Ok(())
+    }
+
+    /// The result is stored.
+    ///
+    /// # Errors
+    /// The job does not run.
+    pub fn complete(&mut self, result: JobResult, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.expect_processing("complete")?;
+        self.job.progress = 100;
+        self.job.result = Some(result);
+        self.end(JobStatus::Completed, now);
+        Ok(())
+    }
+
+    /// The job is given up.
+    ///
+    /// # Errors
+    /// The job has ended.
+    pub fn fail(&mut self, error: JobError, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.expect_open("fail")?;
+        self.job.error = Some(error);
+        self.end(JobStatus::Failed, now);
+        Ok(())
+    }
+
+    /// A caller wants the job to stop: at once if it is queued, at its next step if it runs. Asking again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// The job has ended.
+    pub fn request_cancel(&mut self, now: Timestamp) -> Result<CancelOutcome, IllegalTransition> {
+        self.expect_open("be cancelled")?;
+        if self.job.status == JobStatus::Queued {
+            self.end(JobStatus::Cancelled, now);
+            return Ok(CancelOutcome::Cancelled);
+        }
+        self.cancel_requested_at.get_or_insert(now);
+        Ok(CancelOutcome::Requested)
+    }
+
+    /// The node has stopped the job.
+    ///
+    /// # Errors
+    /// The job does not run.
+    pub fn cancelled(&mut self, now: Timestamp) -> Result<(), IllegalTransition> {
+        self.expect_processing("be cancelled")?;
+        self.end(JobStatus::Cancelled, now);
+        Ok(())
+    }
+
+    /// Whether the running job is to stop.
+    pub fn is_cancel_requested(&self) -> bool {
+        self.cancel_requested_at.is_some()
+    }
+
+    fn end(&mut self, status: JobStatus, now: Timestamp) {
+        self.job.status = status;
+        // The contract orders the three times, whatever the clocks of the machines say.
+        let earliest = self.job.started_at.unwrap_or(self.job.created_at);
+        self.job.completed_at = Some(now.max(earliest));
+        self.clear_estimates();
+    }
+
+    fn clear_estimates(&mut self) {
+        self.job.eta_seconds = None;
+        self.job.eta_p90_seconds = None;
+        self.job.queue_position = None;
+    }
+
+    fn expect_open(&self, action: &'static str) -> Result<(), IllegalTransition> {
+        let status = self.job.status;
+        if status.is_terminal() { Err(IllegalTransition { status, action }) } else { Ok(()) }
+    }
+
+    fn expect_processing(&self, action: &'static str) -> Result<(), IllegalTransition> {
+        let status = self.job.status;
+        if status == JobStatus::Processing { Ok(()) } else { Err(IllegalTransition { status, action }) }
+    }
+}
+
+/// The message in the work queue: where to find the record. Everything else stands in the record, so that a
+/// redelivered message can never contradict it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkItem {
+    /// The job.
+    pub id: JobId,
+}
+
+#[cfg(test)]
+mod tests;

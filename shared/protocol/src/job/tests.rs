@@ -1,0 +1,143 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::Sha256Digest;
+use crate::problem::Code;
+use crate::view::Bounds;
+
+fn record() -> JobRecord {
+    let new = NewJob {
+        id: JobId::new(Timestamp::from_unix_ms(1_000), [7; 10]),
+        job_type: JobType::Generation3d,
+        tenant: TenantId::anonymous(),
+        region: Region::default(),
+        channel: Channel::Stable,
+        options: JobOptions::default(),
+        input: InputImage {
+            sha256: Sha256Digest::of("picture"),
+            format: "png".to_owned(),
+            width: 64,
+            height: 64,
+            bytes: 7,
+        },
+        request_id: None,
+        traceparent: None,
+    };
+    JobRecord::new(new, Timestamp::from_unix_ms(1_000))
+}
+
+fn result() -> JobResult {
+    JobResult {
+        url: "/api/job/x/result".to_owned(),
+        media_type: "model/gltf-binary".to_owned(),
+        bytes: 1,
+        sha256: Sha256Digest::of("mesh"),
+        vertices: 4,
+        faces: 4,
+        watertight: true,
+        bounds: Bounds { min: [0.0; 3], max: [1.0; 3] },
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Start,
+    Advance(u8),
+    Recover,
+    Requeue,
+    Complete,
+    Fail,
+    RequestCancel,
+    Cancelled,
+}
+
+impl Step {
+    fn apply(&self, record: &mut JobRecord, now: Timestamp) -> Result<(), IllegalTransition> {
+        match self {
+            Step::Start => record.start("node-1".parse().unwrap(), now),
+            Step::Advance(percent) => record.advance("shape", *percent),
+            Step::Recover => {
+                record.recover(Recovery { strategy: "empty_cache".into(), reason: "out_of_memory".into() })
+            }
+            Step::Requeue => record.requeue(),
+            Step::Complete => record.complete(result(), now),
+            Step::Fail => record.fail(JobError::new(Code::Internal, "no"), now),
+            Step::RequestCancel => record.request_cancel(now).map(drop),
+            Step::Cancelled => record.cancelled(now),
+        }
+    }
+
+    /// The states in which the step is legal, written down a second time and independently.
+    fn legal_in(&self, status: JobStatus) -> bool {
+        use JobStatus::{Processing, Queued};
+        match self {
+            Step::Start | Step::Fail | Step::RequestCancel => matches!(status, Queued | Processing),
+            _ => status == Processing,
+        }
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => Just(Step::Start),
+        6 => any::<u8>().prop_map(Step::Advance),
+        1 => Just(Step::Recover),
+        2 => Just(Step::Requeue),
+        1 => Just(Step::Complete),
+        1 => Just(Step::Fail),
+        1 => Just(Step::RequestCancel),
+        1 => Just(Step::Cancelled),
+    ];
+    prop::collection::vec(step, 0..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+    #[test]
+    fn only_legal_steps_change_the_record_and_progress_never_falls(steps in steps()) {
+        let mut record = record();
+        for (tick, step) in steps.iter().enumerate() {
+            let before = record.clone();
+            let outcome = step.apply(&mut record, Timestamp::from_unix_ms(2_000 + tick as u64));
+            prop_assert_eq!(outcome.is_ok(), step.legal_in(before.job.status));
+            if outcome.is_err() {
+                prop_assert_eq!(&record, &before);
+            }
+            let job = &record.job;
+            prop_assert!(job.progress >= before.job.progress);
+            prop_assert_eq!(job.progress == 100, job.status == JobStatus::Completed);
+            prop_assert_eq!(job.result.is_some(), job.status == JobStatus::Completed);
+            prop_assert_eq!(job.error.is_some(), job.status == JobStatus::Failed);
+            prop_assert_eq!(job.completed_at.is_some(), job.status.is_terminal());
+            prop_assert!(job.started_at >= before.job.started_at);
+        }
+        let json = serde_json::to_string(&record).unwrap();
+        prop_assert_eq!(serde_json::from_str::<JobRecord>(&json).unwrap(), record);
+    }
+}
+
+#[test]
+fn cancelling_a_queued_job_ends_it_and_a_running_one_is_asked() {
+    let now = Timestamp::from_unix_ms(5_000);
+    let mut queued = record();
+    assert_eq!(queued.request_cancel(now), Ok(CancelOutcome::Cancelled));
+    assert!(queued.start("n".parse().unwrap(), now).is_err());
+
+    let mut running = record();
+    running.start("n".parse().unwrap(), now).unwrap();
+    assert_eq!(running.request_cancel(now), Ok(CancelOutcome::Requested));
+    assert!(running.is_cancel_requested());
+    running.cancelled(now).unwrap();
+    assert_eq!(running.job.status, JobStatus::Cancelled);
+}
+
+#[test]
+fn the_job_object_has_every_field_of_the_contract_and_no_other() {
+    let json = serde_json::to_value(record().job).unwrap();
+    let mut names: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let expected = "attempt channel completed_at created_at error eta_p90_seconds eta_seconds id input links model \
+                    node priority progress queue_position recoveries region result stage started_at status type";
+    assert_eq!(names.join(" "), expected);
+}

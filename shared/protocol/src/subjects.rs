@@ -1,0 +1,125 @@
+//! Names on the message bus: subjects, streams, buckets and keys of a region.
+
+use crate::ids::{JobId, Region, Sha256Digest};
+use crate::options::Priority;
+use crate::rollout::Channel;
+
+/// The micro service's name (NATS ADR-32).
+pub const SERVICE: &str = "orfeas";
+/// Header of `generate` and `submit` requests: the options as a JSON object.
+pub const HEADER_OPTIONS: &str = "Orfeas-Options";
+/// Header that carries the W3C trace context.
+pub const HEADER_TRACEPARENT: &str = "traceparent";
+/// Header that carries the request's correlation id.
+pub const HEADER_REQUEST_ID: &str = "X-Request-Id";
+/// KV bucket of blocked files, for all regions.
+pub const BLOCKLIST_BUCKET: &str = "orfeas_blocklist";
+/// KV bucket of the rollout's state, for all regions.
+pub const ROLLOUT_BUCKET: &str = "orfeas_rollout";
+/// KV bucket of API keys, for all regions.
+pub const KEYS_BUCKET: &str = "orfeas_keys";
+
+/// A key in the block list.
+pub fn blocklist_key(digest: &Sha256Digest) -> String {
+    format!("sha256.{digest}")
+}
+
+/// The names of one region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names<'a> {
+    region: &'a Region,
+}
+
+impl Region {
+    /// The region's names on the message bus.
+    pub fn names(&self) -> Names<'_> {
+        Names { region: self }
+    }
+}
+
+impl Names<'_> {
+    /// A micro service endpoint: `generate`, `submit`, `status`, `cancel`, `gpu` or `models`.
+    pub fn endpoint(&self, name: &str) -> String {
+        format!("orfeas.{}.{name}", self.region)
+    }
+
+    /// Where a job's changes are published.
+    pub fn events(&self, id: JobId) -> String {
+        format!("orfeas.{}.events.{id}", self.region)
+    }
+
+    /// Where a job waits: one subject per channel and priority, because a work queue is first in, first out.
+    pub fn work(&self, channel: Channel, priority: Priority) -> String {
+        format!("orfeas.{}.jobs.{channel}.{priority}", self.region)
+    }
+
+    /// All work of the region.
+    pub fn all_work(&self) -> String {
+        format!("orfeas.{}.jobs.>", self.region)
+    }
+
+    /// Where jobs that were given up are kept.
+    pub fn dead(&self, id: JobId) -> String {
+        format!("orfeas.{}.dead.{id}", self.region)
+    }
+
+    /// All given-up jobs of the region.
+    pub fn all_dead(&self) -> String {
+        format!("orfeas.{}.dead.>", self.region)
+    }
+
+    /// The work-queue stream.
+    pub fn jobs_stream(&self) -> String {
+        format!("ORFEAS_JOBS_{}", self.region.bucket_suffix().to_uppercase())
+    }
+
+    /// The stream of given-up jobs.
+    pub fn dead_stream(&self) -> String {
+        format!("ORFEAS_DEAD_{}", self.region.bucket_suffix().to_uppercase())
+    }
+
+    /// KV bucket of job records, by job id.
+    pub fn jobs_bucket(&self) -> String {
+        format!("orfeas_jobs_{}", self.region.bucket_suffix())
+    }
+
+    /// KV bucket of node heartbeats, by node id.
+    pub fn nodes_bucket(&self) -> String {
+        format!("orfeas_nodes_{}", self.region.bucket_suffix())
+    }
+
+    /// KV bucket of past outcomes.
+    pub fn history_bucket(&self) -> String {
+        format!("orfeas_history_{}", self.region.bucket_suffix())
+    }
+
+    /// KV bucket of idempotency keys.
+    pub fn idempotency_bucket(&self) -> String {
+        format!("orfeas_idempotency_{}", self.region.bucket_suffix())
+    }
+
+    /// Object store of pictures, by digest.
+    pub fn uploads_bucket(&self) -> String {
+        format!("orfeas_uploads_{}", self.region.bucket_suffix())
+    }
+
+    /// Object store of results, by job id.
+    pub fn results_bucket(&self) -> String {
+        format!("orfeas_results_{}", self.region.bucket_suffix())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let region: Region = "eu-1".parse().unwrap();
+        let names = region.names();
+        assert_eq!(names.work(Channel::Canary, Priority::default()), "orfeas.eu-1.jobs.canary.5");
+        assert_eq!(names.jobs_stream(), "ORFEAS_JOBS_EU_1");
+        assert_eq!(names.uploads_bucket(), "orfeas_uploads_eu_1");
+        assert_eq!(names.endpoint("generate"), "orfeas.eu-1.generate");
+    }
+}
