@@ -1,0 +1,76 @@
+//! What is left when programs are killed.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+use orfeas_tests::pictures;
+use orfeas_tests::stack::{Stack, StackOptions};
+use orfeas_tests::wait;
+
+const IMPATIENT: StackOptions<'static> = StackOptions { node: &["--ack-wait", "2s"], edge: &[] };
+
+/// Names in the results store.
+async fn results(stack: &Stack) -> Vec<String> {
+    let jetstream = async_nats::jetstream::new(stack.bus.connect().await);
+    let store = jetstream.get_object_store("orfeas_results_local").await.unwrap();
+    let mut list = store.list().await.unwrap();
+    let mut names = Vec::new();
+    while let Some(object) = list.next().await {
+        names.push(object.unwrap().name);
+    }
+    names
+}
+
+#[tokio::test]
+async fn a_job_whose_node_is_killed_completes_after_a_restart_with_one_result() {
+    let mut stack = Stack::start_with(IMPATIENT).await;
+    let client = stack.client();
+    let job = client.submit_png(pictures::png(512, 1), &[("quality", "9")]).await;
+    let id = job["id"].as_str().unwrap();
+    client.job_when(id, "is under way", |job| job["status"] == "processing").await;
+    stack.kill_node();
+    assert_eq!(client.job(id).await["status"], "processing");
+    stack.start_node();
+    let job = client.job_ended(id).await;
+    assert_eq!(job["status"], "completed", "{job}");
+    assert!(job["attempt"].as_u64() >= Some(2), "{job}");
+    assert_eq!(results(&stack).await, [id]);
+
+    // The message is gone too: nothing would run it a third time.
+    let jetstream = async_nats::jetstream::new(stack.bus.connect().await);
+    wait::until("the work queue is empty", Duration::from_secs(10), || async {
+        let mut stream = jetstream.get_stream("ORFEAS_JOBS_LOCAL").await.ok()?;
+        (stream.info().await.ok()?.state.messages == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn acknowledged_jobs_survive_the_death_of_the_bus() {
+    let mut stack = Stack::start_with(IMPATIENT).await;
+    let client = stack.client();
+    let mut ids = HashSet::new();
+    for marker in 0..6 {
+        let job = client.submit_png(pictures::png(96, marker), &[]).await;
+        ids.insert(job["id"].as_str().unwrap().to_owned());
+    }
+    stack.bus.kill();
+    stack.bus.restart().await;
+    for id in &ids {
+        assert_eq!(client.job_ended(id).await["status"], "completed");
+    }
+    let stored: Vec<_> = results(&stack).await;
+    assert_eq!(stored.len(), ids.len());
+    assert_eq!(stored.into_iter().collect::<HashSet<_>>(), ids);
+}
+
+#[tokio::test]
+async fn programs_that_are_asked_to_stop_stop() {
+    let mut stack = Stack::start().await;
+    let client = stack.client();
+    let job = client.submit_png(pictures::png(64, 1), &[]).await;
+    client.job_ended(job["id"].as_str().unwrap()).await;
+    assert!(stack.edge.process.stop(), "the edge ends with success");
+    assert!(stack.node.as_mut().unwrap().process.stop(), "the node ends with success");
+}

@@ -1,0 +1,17 @@
+//! What the end-to-end tests stand on: real processes on free ports, pictures, and waiting for conditions.
+//!
+//! ```text
+//!  Stack ── Bus   (nats-server, JetStream on a temporary folder)
+//!        ├─ Node  (orfeas-gpu-node serve)
+//!        └─ Edge  (orfeas-edge with spin.toml and the built component)
+//! ```
+//! The programs are those that `cargo xtask test` has built; every process dies with its owner.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness fails by panicking")]
+
+pub mod client;
+pub mod corpus;
+pub mod pictures;
+pub mod process;
+pub mod stack;
+pub mod wait;

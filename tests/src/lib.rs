@@ -1,1 +1,0 @@
-//! End-to-end, contract and fault tests with real processes.
