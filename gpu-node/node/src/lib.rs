@@ -1,1 +1,3 @@
 //! The GPU node.
+
+pub mod pipeline;

@@ -1,0 +1,71 @@
+//! Why a job failed, and which problem code that is.
+
+use orfeas_protocol::problem::Code;
+use thiserror::Error;
+
+/// Why the pipeline gave no model.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// The monitor asked for it, or nobody waits for the result any more.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// Every place in the inference thread's queue is taken.
+    #[error("the inference queue is full")]
+    Busy,
+    /// The inference thread has ended.
+    #[error("the inference thread has stopped")]
+    Stopped,
+    /// Nothing in the picture can be told from its background, or the background from the subject.
+    #[error("no subject was found in the picture")]
+    NoSubject,
+    /// The picture cannot be decoded.
+    #[error("decode the picture: {0}")]
+    InvalidImage(String),
+    /// No family here does this.
+    #[error("{0} is not supported by this node")]
+    NotSupported(String),
+    /// The family's weights are not installed.
+    #[error("the weights of family {0} are not installed")]
+    WeightsMissing(String),
+    /// The device has too little memory.
+    #[error("out of device memory: {0}")]
+    OutOfMemory(String),
+    /// The shape has no inside at this resolution.
+    #[error("the shape is empty")]
+    EmptyMesh,
+    /// A tensor operation failed.
+    #[error("tensor operation: {0}")]
+    Tensor(String),
+    /// The model file cannot be written.
+    #[error("write the model file: {0}")]
+    Export(String),
+    /// A stage panicked; the job is lost, the thread goes on.
+    #[error("the {stage} stage panicked: {message}")]
+    Panicked {
+        /// The stage that ran.
+        stage: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl PipelineError {
+    /// The code that callers see. A cancelled job has no problem to show: handle [`Self::Cancelled`] before.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoSubject => Code::NoSubject,
+            Self::InvalidImage(_) => Code::InvalidImage,
+            Self::NotSupported(_) => Code::NotSupported,
+            Self::WeightsMissing(_) => Code::WeightsMissing,
+            Self::OutOfMemory(_) => Code::GpuMemoryInsufficient,
+            Self::Busy => Code::QueueFull,
+            Self::Cancelled
+            | Self::Stopped
+            | Self::EmptyMesh
+            | Self::Tensor(_)
+            | Self::Export(_)
+            | Self::Panicked { .. } => Code::Internal,
+        }
+    }
+}
