@@ -7,8 +7,6 @@
 //! ```
 //! The programs are those that `cargo xtask test` has built; every process dies with its owner.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness fails by panicking")]
-
 pub mod client;
 pub mod corpus;
 pub mod pictures;
