@@ -1,10 +1,18 @@
 //! Project commands: `cargo xtask setup | up | demo | test | bench | lint`.
 
+mod artifacts;
+mod demo;
+mod http;
+mod interrupt;
 mod progress;
 #[cfg(test)]
 mod scratch;
 mod setup;
+mod stack;
+mod up;
 mod workspace;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,12 +34,32 @@ enum Command {
         #[arg(long)]
         verify: bool,
     },
+    /// Run the whole service on this machine until Ctrl-C
+    Up(up::Options),
+    /// Send a picture through the whole service and write the model
+    Demo(demo::Options),
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<interrupt::Interrupted>() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let cli = Cli::parse();
     let workspace = Workspace::locate()?;
     match cli.command {
         Command::Setup { verify } => setup::command(&workspace, verify),
+        Command::Up(options) => up::command(&workspace, options),
+        Command::Demo(options) => demo::command(&workspace, &options),
     }
 }
