@@ -1,14 +1,18 @@
 //! Project commands: `cargo xtask setup | up | demo | test | bench | lint`.
 
 mod artifacts;
+mod bench;
 mod demo;
 mod http;
 mod interrupt;
+mod lint;
 mod progress;
 #[cfg(test)]
 mod scratch;
 mod setup;
 mod stack;
+mod test;
+mod tree;
 mod up;
 mod workspace;
 
@@ -38,6 +42,12 @@ enum Command {
     Up(up::Options),
     /// Send a picture through the whole service and write the model
     Demo(demo::Options),
+    /// Set up, build, and run every test
+    Test(test::Options),
+    /// Run the benchmarks and print one table
+    Bench(bench::Options),
+    /// Check formatting, lints, documentation and dependency rules
+    Lint,
 }
 
 fn main() -> ExitCode {
@@ -61,5 +71,8 @@ fn run() -> Result<()> {
         Command::Setup { verify } => setup::command(&workspace, verify),
         Command::Up(options) => up::command(&workspace, options),
         Command::Demo(options) => demo::command(&workspace, &options),
+        Command::Test(options) => test::command(&workspace, &options),
+        Command::Bench(options) => bench::command(&workspace, &options),
+        Command::Lint => lint::command(&workspace),
     }
 }

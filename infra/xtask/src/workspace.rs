@@ -44,10 +44,11 @@ impl Workspace {
         self.root.join(".run")
     }
 
-    /// The LIBTORCH that the caller set, if it is not merely the default of `.cargo/config.toml`.
-    pub(crate) fn libtorch_override(&self) -> Option<PathBuf> {
-        let value = PathBuf::from(env::var_os("LIBTORCH")?);
-        let is_default = value.as_os_str().is_empty() || value == self.deps().join("libtorch");
+    /// The path in an environment variable that the caller set, unless it is merely the default
+    /// that `.cargo/config.toml` gives it: `.deps/<link>`.
+    pub(crate) fn path_override(&self, variable: &str, link: &str) -> Option<PathBuf> {
+        let value = PathBuf::from(env::var_os(variable)?);
+        let is_default = value.as_os_str().is_empty() || value == self.deps().join(link);
         (!is_default).then_some(value)
     }
 

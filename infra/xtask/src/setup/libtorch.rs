@@ -67,6 +67,11 @@ const WHEELS: [Wheel; 3] = [
     },
 ];
 
+/// The libtorch that the operator named, which then is used instead of ours.
+pub(crate) fn foreign(workspace: &Workspace) -> Option<PathBuf> {
+    workspace.path_override("LIBTORCH", "libtorch")
+}
+
 /// Where the cached tree is or will be.
 pub(crate) fn cached_path(workspace: &Workspace) -> PathBuf {
     workspace.cache.join(FOLDER)

@@ -28,9 +28,9 @@ pub(crate) struct Ready {
 /// Makes sure that all is there.
 pub(crate) fn run(workspace: &Workspace) -> Result<Ready> {
     let missing_wasm = !wasm::is_installed(workspace)?;
-    let foreign_libtorch = workspace.libtorch_override();
+    let foreign_libtorch = libtorch::foreign(workspace);
     let missing_libtorch = foreign_libtorch.is_none() && !libtorch::is_installed(workspace);
-    let found_nats = nats::find(workspace);
+    let found_nats = nats::find(workspace)?;
     check_prerequisites(missing_libtorch)?;
 
     if missing_wasm {
@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Ready> {
         Some(path) => path,
         None => {
             let _lock = cache::lock(&workspace.cache)?;
-            match nats::find(workspace) {
+            match nats::find(workspace)? {
                 Some(path) => path,
                 None => {
                     nats::install(workspace).context("set up nats-server")?;
@@ -75,7 +75,7 @@ pub(crate) fn command(workspace: &Workspace, verify: bool) -> Result<()> {
     let started = Instant::now();
     let ready = run(workspace)?;
     if verify {
-        if workspace.libtorch_override().is_none() {
+        if libtorch::foreign(workspace).is_none() {
             libtorch::verify(workspace)?;
         }
         nats::verify(workspace)?;

@@ -19,6 +19,7 @@ use crate::workspace::Workspace;
 /// The oldest server that can acknowledge after the write is on the disk.
 pub(crate) const MINIMUM: Version = Version(2, 10, 0);
 
+const VARIABLE: &str = "ORFEAS_NATS_SERVER";
 const FOLDER: &str = "nats-server";
 const BINARY: &str = "bin/nats-server";
 const SUITE: &str = "sid";
@@ -50,14 +51,21 @@ pub(crate) fn cached_path(workspace: &Workspace) -> PathBuf {
     workspace.cache.join(FOLDER).join(BINARY)
 }
 
-/// A server on PATH or in the cache that will do.
-pub(crate) fn find(workspace: &Workspace) -> Option<PathBuf> {
+/// The server that the operator named, or one on PATH or in the cache that will do.
+pub(crate) fn find(workspace: &Workspace) -> Result<Option<PathBuf>> {
+    if let Some(path) = workspace.path_override(VARIABLE, "nats-server") {
+        match version_of(&path) {
+            Some(version) if version >= MINIMUM => return Ok(Some(path)),
+            Some(version) => bail!("{VARIABLE}={} is {version}, but {MINIMUM} is needed", path.display()),
+            None => bail!("{VARIABLE}={} does not run as a nats-server", path.display()),
+        }
+    }
     if let Some(path) = tools::on_path("nats-server")
         && version_of(&path).is_some_and(|version| version >= MINIMUM)
     {
-        return Some(path);
+        return Ok(Some(path));
     }
-    cache::is_complete(&workspace.cache.join(FOLDER)).then(|| cached_path(workspace))
+    Ok(cache::is_complete(&workspace.cache.join(FOLDER)).then(|| cached_path(workspace)))
 }
 
 /// Reads every byte of the cached server, if there is one.
