@@ -1,6 +1,6 @@
 //! `cargo xtask lint`: what must be clean before a change goes in.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::artifacts::run;
 use crate::progress::step;
@@ -11,32 +11,38 @@ use crate::workspace::Workspace;
 /// Crates that are compiled for the component.
 const GUEST_PACKAGES: [&str; 4] = ["orfeas-protocol", "orfeas-intake", "orfeas-edge-nats", "orfeas-gateway"];
 
+/// Runs every check, also after one has failed, and names those that did.
 pub(crate) fn command(workspace: &Workspace) -> Result<()> {
-    step("formatting", || {
-        let mut cargo = workspace.cargo();
-        cargo.args(["fmt", "--all", "--check"]);
-        run(cargo, "check the formatting")
-    })?;
-    step("dependency rules", || tree::check(workspace))?;
     // libtorch's headers are read by a build script, also when nothing is linked.
-    step("set up", || setup::run(workspace))?;
-    step("clippy, native", || {
+    setup::run(workspace)?;
+    let cargo = |arguments: &[&str]| {
         let mut cargo = workspace.cargo();
-        cargo.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-        run(cargo, "run clippy")
-    })?;
-    step("clippy, component", || {
-        let mut cargo = workspace.cargo();
-        cargo.args(["clippy", "--target", wasm::TARGET]);
-        for package in GUEST_PACKAGES {
-            cargo.args(["--package", package]);
+        cargo.args(arguments);
+        cargo
+    };
+    let mut component = cargo(&["clippy", "--target", wasm::TARGET]);
+    for package in GUEST_PACKAGES {
+        component.args(["--package", package]);
+    }
+    component.args(["--", "-D", "warnings"]);
+    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+
+    let mut failed = Vec::new();
+    if let Err(error) = step("dependency rules", || tree::check(workspace)) {
+        eprintln!("{error:#}");
+        failed.push("dependency rules");
+    }
+    for (title, command) in [
+        ("formatting", cargo(&["fmt", "--all", "--check"])),
+        ("clippy, native", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        ("clippy, component", component),
+        ("documentation", documentation),
+    ] {
+        if step(title, || run(command, title)).is_err() {
+            failed.push(title);
         }
-        cargo.args(["--", "-D", "warnings"]);
-        run(cargo, "run clippy for the component")
-    })?;
-    step("documentation", || {
-        let mut cargo = workspace.cargo();
-        cargo.args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
-        run(cargo, "build the documentation")
-    })
+    }
+    ensure!(failed.is_empty(), "not clean: {}", failed.join("; "));
+    Ok(())
 }

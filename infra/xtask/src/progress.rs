@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) fn bytes(label: &str, total_bytes: u64) -> ProgressBar {
     announce(&format!("{label} ({})", human_bytes(total_bytes)));
     let bar = ProgressBar::new(total_bytes);
-    bar.set_style(style("  {msg:<34} {bar:28} {bytes:>10} of {total_bytes:<10} {eta:>4}"));
+    bar.set_style(style("  {msg:<34} {bar:28} {decimal_bytes:>10} of {decimal_total_bytes:<10} {eta:>4}"));
     bar.set_message(label.to_owned());
     bar
 }

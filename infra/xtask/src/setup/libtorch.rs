@@ -153,8 +153,9 @@ fn download(python: &Python, wheel: &Wheel, downloads: &Path) -> Result<()> {
         return Ok(());
     }
     // pip writes to a temporary folder first: its growth is the progress.
-    let temporary = downloads.join("partial");
-    cache::remove_tree(&temporary)?;
+    // Named for this process: a pip that outlived a killed set-up must not write into it.
+    let temporary = downloads.join(format!("partial-{}", std::process::id()));
+    remove_partials(downloads)?;
     fs::create_dir_all(&temporary).with_context(|| format!("create {}", temporary.display()))?;
     let mut log = File::options()
         .create(true)
@@ -187,6 +188,16 @@ fn download(python: &Python, wheel: &Wheel, downloads: &Path) -> Result<()> {
     ensure!(found == wheel.sha256, "{} has SHA-256 {found}, expected {}", wheel.file, wheel.sha256);
     fs::rename(&fresh, &path).with_context(|| format!("keep {}", path.display()))?;
     cache::remove_tree(&temporary)
+}
+
+fn remove_partials(downloads: &Path) -> Result<()> {
+    let listing = fs::read_dir(downloads).with_context(|| format!("list {}", downloads.display()))?;
+    for item in listing.filter_map(Result::ok) {
+        if item.file_name().to_string_lossy().starts_with("partial-") {
+            cache::remove_tree(&item.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn watch_download(pip: &mut Child, wheel: &Wheel, temporary: &Path) -> Result<()> {
