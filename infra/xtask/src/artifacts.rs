@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 
 use crate::setup::wasm;
 use crate::workspace::Workspace;
@@ -20,6 +21,27 @@ pub(crate) enum Profile {
     Release,
 }
 
+/// How a command that runs the stack comes by its programs.
+#[derive(Debug, Args)]
+pub(crate) struct BuildOptions {
+    /// Take the dev profile, as `cargo xtask test` builds it, instead of release
+    #[arg(long)]
+    dev: bool,
+    /// Take the programs as they lie in the target folder
+    #[arg(long)]
+    no_build: bool,
+}
+
+impl BuildOptions {
+    pub(crate) fn artifacts(&self, workspace: &Workspace) -> Result<Artifacts> {
+        let profile = if self.dev { Profile::Dev } else { Profile::Release };
+        if !self.no_build {
+            Artifacts::build(workspace, profile)?;
+        }
+        Artifacts::find(workspace, profile)
+    }
+}
+
 /// The three programs of the stack.
 #[derive(Debug, Clone)]
 pub(crate) struct Artifacts {
@@ -29,34 +51,33 @@ pub(crate) struct Artifacts {
 }
 
 impl Artifacts {
-    /// Where cargo puts them.
-    pub(crate) fn paths(workspace: &Workspace, profile: Profile) -> Self {
+    /// The programs where cargo puts them.
+    fn find(workspace: &Workspace, profile: Profile) -> Result<Self> {
         let native = workspace.target.join(match profile {
             Profile::Dev => "debug",
             Profile::Release => "release",
         });
-        Self {
+        let found = Self {
             component: workspace.target.join(wasm::TARGET).join("guest").join(COMPONENT_FILE),
             node: native.join(NODE),
             edge: native.join(EDGE),
+        };
+        for path in [&found.component, &found.node, &found.edge] {
+            ensure!(path.is_file(), "{} has not been built", path.display());
         }
+        Ok(found)
     }
 
     /// Builds all three.
-    pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<Self> {
+    pub(crate) fn build(workspace: &Workspace, profile: Profile) -> Result<()> {
         build_component(workspace)?;
         let mut cargo = workspace.cargo();
-        cargo.args(["build", "--bin", NODE, "--bin", EDGE]);
-        cargo.args(["--package", "orfeas-node", "--package", "orfeas-edge"]);
+        cargo.args(["build", "--package", "orfeas-node", "--package", "orfeas-edge"]);
+        cargo.args(["--bin", NODE, "--bin", EDGE]);
         if profile == Profile::Release {
             cargo.arg("--release");
         }
-        run(cargo, "build the node and the edge host")?;
-        let paths = Self::paths(workspace, profile);
-        for path in [&paths.component, &paths.node, &paths.edge] {
-            ensure!(path.is_file(), "cargo did not leave {}", path.display());
-        }
-        Ok(paths)
+        run(cargo, "build the node and the edge host")
     }
 }
 

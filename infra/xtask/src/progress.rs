@@ -33,6 +33,12 @@ pub(crate) fn spinner(label: &str) -> ProgressBar {
     bar
 }
 
+/// Gives a bar another message; on a pipe, that is another line.
+pub(crate) fn rename(bar: &ProgressBar, message: &str) {
+    announce(message);
+    bar.set_message(message.to_owned());
+}
+
 fn announce(line: &str) {
     if !std::io::stderr().is_terminal() {
         eprintln!("  {line}");

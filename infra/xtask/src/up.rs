@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use crate::artifacts::{Artifacts, Profile};
+use crate::artifacts::BuildOptions;
 use crate::interrupt::Interrupt;
 use crate::progress;
 use crate::setup;
@@ -42,17 +42,15 @@ pub(crate) struct Options {
     /// Configuration file of the node
     #[arg(long, value_name = "FILE")]
     node_config: Option<PathBuf>,
-    /// Take the dev profile, as `cargo xtask test` builds it, instead of release
-    #[arg(long)]
-    dev: bool,
+    #[command(flatten)]
+    build: BuildOptions,
 }
 
 /// Sets up, builds, starts, and waits for Ctrl-C.
 pub(crate) fn command(workspace: &Workspace, options: Options) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let ready = progress::step("set up", || setup::run(workspace))?;
-    let profile = if options.dev { Profile::Dev } else { Profile::Release };
-    let artifacts = progress::step("build", || Artifacts::build(workspace, profile))?;
+    let artifacts = progress::step("build", || options.build.artifacts(workspace))?;
     interrupt.check()?;
     let plan = Plan {
         artifacts,

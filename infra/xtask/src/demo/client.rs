@@ -40,7 +40,14 @@ pub(crate) struct Outcome {
     pub(crate) vertices: Option<u64>,
     pub(crate) faces: Option<u64>,
     pub(crate) watertight: Option<bool>,
-    pub(crate) bounds: Option<serde_json::Value>,
+    pub(crate) bounds: Option<Bounds>,
+}
+
+/// The axis-aligned box of the model, in its own units.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Bounds {
+    pub(crate) min: [f64; 3],
+    pub(crate) max: [f64; 3],
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::artifacts::{Artifacts, Profile};
+use crate::artifacts::BuildOptions;
 use crate::http;
 use crate::interrupt::Interrupt;
 use crate::progress;
@@ -30,9 +30,8 @@ pub(crate) struct Options {
     /// Where the model goes
     #[arg(long, value_name = "FILE", default_value = "model.glb")]
     out: PathBuf,
-    /// Take the dev profile, as `cargo xtask test` builds it, instead of release
-    #[arg(long)]
-    dev: bool,
+    #[command(flatten)]
+    build: BuildOptions,
 }
 
 /// Sets up, builds, starts a private stack, runs one job through it, and stops it.
@@ -43,8 +42,7 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<()> {
     let media_type = client::media_type(&image)?;
 
     let ready = progress::step("set up", || setup::run(workspace))?;
-    let profile = if options.dev { Profile::Dev } else { Profile::Release };
-    let artifacts = progress::step("build", || Artifacts::build(workspace, profile))?;
+    let artifacts = progress::step("build", || options.build.artifacts(workspace))?;
     interrupt.check()?;
 
     // Its own stores and ports: a running `cargo xtask up` is not disturbed. Each demo starts
@@ -98,7 +96,10 @@ fn generate(
     let bar = progress::percent("queued");
     let job = api.follow(&submitted.id, interrupt, |job| {
         bar.set_position(job.progress.clamp(0.0, 100.0) as u64);
-        bar.set_message(job.stage.clone().unwrap_or_else(|| job.status.clone()));
+        let now = job.stage.as_ref().unwrap_or(&job.status);
+        if bar.message() != *now {
+            progress::rename(&bar, now);
+        }
         stack.check()
     });
     bar.finish_and_clear();

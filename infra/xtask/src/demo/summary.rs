@@ -33,7 +33,8 @@ pub(crate) fn text(job: &Job, file: &Path, file_bytes: u64, stages: &[(String, f
             line("watertight", if watertight { "yes" } else { "no" }.into());
         }
         if let Some(bounds) = &result.bounds {
-            line("bounds", bounds.to_string());
+            let corner = |c: [f64; 3]| format!("({:.3}, {:.3}, {:.3})", c[0], c[1], c[2]);
+            line("bounds", format!("{} to {}", corner(bounds.min), corner(bounds.max)));
         }
     }
     let total: f64 = stages.iter().map(|(_, seconds)| seconds).sum();
@@ -73,6 +74,29 @@ mod tests {
             orfeas_job_stage_duration_seconds_sum{stage=\"texture\"} 0.125 1700000000\n\
             orfeas_queue_wait_seconds_sum 3\n";
         assert_eq!(stage_seconds(metrics), [("surface".to_owned(), 0.25), ("texture".to_owned(), 0.125)]);
+    }
+
+    #[test]
+    fn mesh_and_stages_are_told_in_words() {
+        let job: Job = serde_json::from_str(
+            r#"{"id":"j1","status":"completed","progress":100,"channel":"stable",
+                "model":{"family":"silhouette","version":null},
+                "result":{"bytes":9,"vertices":10,"faces":16,"watertight":true,
+                          "bounds":{"min":[-0.5,-1,0],"max":[0.5,1,0.25]}}}"#,
+        )
+        .unwrap();
+        let stages = [("surface".to_owned(), 0.25), ("texture".to_owned(), 0.1)];
+        let text = text(&job, Path::new("m.glb"), 9, &stages);
+        for line in [
+            "  channel      stable\n",
+            "  family       silhouette\n",
+            "  mesh         16 faces, 10 vertices\n",
+            "  watertight   yes\n",
+            "  bounds       (-0.500, -1.000, 0.000) to (0.500, 1.000, 0.250)\n",
+            "  all stages       350 ms\n",
+        ] {
+            assert!(text.contains(line), "{line:?} is not in\n{text}");
+        }
     }
 
     #[test]
