@@ -1,0 +1,21 @@
+//! The HTTP side: connections in, requests to a component, answers and problems out.
+//!
+//! ```text
+//! server ── accepts, bounds connections and slow clients (io)
+//!    └▶ service ── admit: identity, limits, route, class ──▶ dispatch ──▶ guest
+//!          └──── problem (what the host itself answers), body (both directions), record (log, metrics)
+//! ```
+
+pub(crate) mod admin;
+mod admit;
+pub(crate) mod body;
+pub(crate) mod dispatch;
+mod identity;
+mod io;
+mod problem;
+mod record;
+pub(crate) mod server;
+mod service;
+
+pub(crate) use admit::HeadLimits;
+pub(crate) use service::Service;
