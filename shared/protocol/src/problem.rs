@@ -92,6 +92,8 @@ codes! {
     Internal = "internal", 500, "Something went wrong on our side", retry: true;
     /// The requested family or job type is not served here.
     NotSupported = "not_supported", 501, "Not supported by this deployment", retry: false;
+    /// The edge component ended without an answer.
+    ComponentFailed = "component_failed", 502, "The edge component failed", retry: true;
     /// No node in the region has the memory for the job.
     GpuMemoryInsufficient = "gpu_memory_insufficient", 503, "Not enough GPU memory", retry: true;
     /// The queue's bound is met.

@@ -1,7 +1,7 @@
 //! Checks a request before any component sees it, and readies its head for the component.
 
 use super::identity::Identity;
-use super::problem::Problem;
+use super::refusal::Refusal;
 use crate::route::{Captures, RoutePattern};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header, request};
@@ -20,23 +20,23 @@ const JSON_BODY_NUMERATOR: u64 = 4;
 const JSON_BODY_DENOMINATOR: u64 = 3;
 
 /// Checks the head; the answer is the authority that the request is for.
-pub(super) fn check_head(head: &request::Parts, limits: HeadLimits) -> Result<Authority, Problem> {
+pub(super) fn check_head(head: &request::Parts, limits: HeadLimits) -> Result<Authority, Refusal> {
     if head.headers.len() > limits.headers {
-        return Err(Problem::TooManyHeaders { limit: limits.headers });
+        return Err(Refusal::TooManyHeaders { limit: limits.headers });
     }
     if head_bytes(head) > limits.bytes {
-        return Err(Problem::HeadersTooLarge { limit_bytes: limits.bytes });
+        return Err(Refusal::HeadersTooLarge { limit_bytes: limits.bytes });
     }
     if !head.uri.path().starts_with('/') {
-        return Err(Problem::InvalidRequest("The request target must be a path."));
+        return Err(Refusal::InvalidRequest("The request target must be a path."));
     }
     authority(head)
 }
 
 /// RFC 9112 section 3.2: exactly one valid Host, which HTTP/1.0 may leave out; a target in
 /// absolute form wins over it.
-fn authority(head: &request::Parts) -> Result<Authority, Problem> {
-    const ONE_HOST: Problem = Problem::InvalidRequest("The request needs exactly one valid Host header.");
+fn authority(head: &request::Parts) -> Result<Authority, Refusal> {
+    const ONE_HOST: Refusal = Refusal::InvalidRequest("The request needs exactly one valid Host header.");
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => Some(Authority::try_from(host.as_bytes()).map_err(|_| ONE_HOST)?),
@@ -138,7 +138,7 @@ mod tests {
         let host = |headers: &[(&str, &str)]| check_head(&head("/", headers), LIMITS);
         assert_eq!(host(&[("host", "a.example:8080")]).unwrap(), "a.example:8080");
         for bad in [&[][..], &[("host", "a"), ("host", "b")], &[("host", "a b")], &[("host", "")]] {
-            assert!(matches!(host(bad), Err(Problem::InvalidRequest(_))), "{bad:?}");
+            assert!(matches!(host(bad), Err(Refusal::InvalidRequest(_))), "{bad:?}");
         }
         let mut old = head("/", &[]);
         old.version = Version::HTTP_10;
@@ -155,17 +155,17 @@ mod tests {
     fn large_heads_are_refused() {
         let long = "x".repeat(1000);
         let refused = check_head(&head("/", &[("host", "a"), ("x", &long)]), LIMITS);
-        assert!(matches!(refused, Err(Problem::HeadersTooLarge { .. })));
+        assert!(matches!(refused, Err(Refusal::HeadersTooLarge { .. })));
         let refused = check_head(&head(&format!("/{long}"), &[("host", "a")]), LIMITS);
-        assert!(matches!(refused, Err(Problem::HeadersTooLarge { .. })));
+        assert!(matches!(refused, Err(Refusal::HeadersTooLarge { .. })));
         let refused = check_head(&head("/", &[("x", "y"); 11]), LIMITS);
-        assert!(matches!(refused, Err(Problem::TooManyHeaders { .. })));
+        assert!(matches!(refused, Err(Refusal::TooManyHeaders { .. })));
     }
 
     #[test]
     fn targets_that_are_not_paths_are_refused() {
         let refused = check_head(&head("*", &[("host", "a")]), LIMITS);
-        assert!(matches!(refused, Err(Problem::InvalidRequest(_))));
+        assert!(matches!(refused, Err(Refusal::InvalidRequest(_))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The place is held by the guest's work, not by the client's patience: a client that goes away
 //! does not free it, because the guest does not notice and runs on.
 
-use super::problem::Problem;
+use super::refusal::Refusal;
 use crate::class::RequestClass;
 use crate::guest::{Guest, Ticket};
 use crate::manifest::ComponentSpec;
@@ -16,6 +16,9 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 
 /// A request that no instance takes, whose own deadline should have ended it, ends after this.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+
+/// Short requests end within milliseconds, so that places are free again soon.
+const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// The limits of one class of requests.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +79,7 @@ impl Dispatcher {
         component: &Component,
         class: RequestClass,
         request: http::Request<WasiBody>,
-    ) -> Result<(http::Response<WasiBody>, Arc<Ticket>), Problem> {
+    ) -> Result<(http::Response<WasiBody>, Arc<Ticket>), Refusal> {
         let gate = &self.gates[class as usize];
         let place = timeout(self.queue_wait, Arc::clone(&gate.places).acquire_owned());
         let Ok(Ok(permit)) = place.await else {
@@ -93,10 +96,10 @@ impl Dispatcher {
         match work.await {
             Ok(Ok(Ok(response))) => Ok((response, ticket)),
             Ok(Ok(Err(error))) => Err(self.explain(&error, &ticket)),
-            Ok(Err(_elapsed)) => Err(Problem::DeadlineExceeded),
+            Ok(Err(_elapsed)) => Err(Refusal::DeadlineExceeded),
             Err(panic) => {
                 tracing::error!(error = %panic, "request task panicked");
-                Err(Problem::ComponentFailed)
+                Err(Refusal::ComponentFailed)
             }
         }
     }
@@ -109,14 +112,14 @@ impl Dispatcher {
         }
     }
 
-    fn busy(&self) -> Problem {
-        Problem::Busy { retry_after_seconds: self.queue_wait.as_secs().max(1) }
+    fn busy(&self) -> Refusal {
+        Refusal::Busy { retry_after_seconds: RETRY_AFTER_SECONDS }
     }
 
-    fn explain(&self, error: &wasmtime::Error, ticket: &Ticket) -> Problem {
+    fn explain(&self, error: &wasmtime::Error, ticket: &Ticket) -> Refusal {
         use crate::guest::Failure;
         if error.downcast_ref::<ExpirationError>().is_some() {
-            return Problem::DeadlineExceeded;
+            return Refusal::DeadlineExceeded;
         }
         if error.downcast_ref::<InstantiationError<Arc<Ticket>>>().is_some() {
             tracing::warn!(error = format!("{error:#}"), "no room for an instance");
@@ -124,11 +127,11 @@ impl Dispatcher {
         }
         if error.downcast_ref::<TrapOrPanicError>().is_some() {
             return match ticket.instance_failure() {
-                Some(Failure::Busy | Failure::Deadline) => Problem::DeadlineExceeded,
-                _ => Problem::ComponentFailed,
+                Some(Failure::Busy | Failure::Deadline) => Refusal::DeadlineExceeded,
+                _ => Refusal::ComponentFailed,
             };
         }
         tracing::warn!(error = format!("{error:#}"), "component answered with an error");
-        Problem::ComponentFailed
+        Refusal::ComponentFailed
     }
 }

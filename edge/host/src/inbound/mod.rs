@@ -3,7 +3,7 @@
 //! ```text
 //! server ── accepts, bounds connections and slow clients (io)
 //!    └▶ service ── admit: identity, limits, route, class ──▶ dispatch ──▶ guest
-//!          └──── problem (what the host itself answers), body (both directions), record (log, metrics)
+//!          └──── refusal (what the host itself answers), body (both directions), record (log, metrics)
 //! ```
 
 pub(crate) mod admin;
@@ -12,8 +12,8 @@ pub(crate) mod body;
 pub(crate) mod dispatch;
 mod identity;
 mod io;
-mod problem;
 mod record;
+mod refusal;
 pub(crate) mod server;
 mod service;
 

@@ -88,8 +88,8 @@ impl Drop for Record {
         self.metrics.request_ended(&self.endpoint, &self.method, status, duration);
         tracing::info!(
             target: "access",
-            request_id = %self.identity.request_id,
-            trace_id = %self.identity.trace.trace_id(),
+            request_id = self.identity.request_id(),
+            trace_id = self.identity.trace.trace_id(),
             method = %self.method,
             path = %self.path,
             endpoint = %self.endpoint,

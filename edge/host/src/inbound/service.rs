@@ -3,9 +3,9 @@
 use super::admit::{self, HeadLimits};
 use super::body::{BodyFault, BodyLimits, RequestBody, ResponseBody};
 use super::dispatch::{Component, Dispatcher};
-use super::identity::{Identity, REQUEST_ID};
-use super::problem::Problem;
+use super::identity::Identity;
 use super::record::Record;
+use super::refusal::Refusal;
 use crate::class::RequestClass;
 use crate::metrics::Metrics;
 use crate::route::RouteTable;
@@ -47,12 +47,12 @@ impl Service {
             Ok((response, ticket)) => {
                 let (mut head, body) = response.into_parts();
                 record.answered_by_guest(head.status, &mut head.headers);
-                head.headers.entry(REQUEST_ID).or_insert_with(|| identity.request_id_header());
+                identity.write_answer(&mut head.headers);
                 Response::from_parts(head, ResponseBody::of_guest(body, ticket, record))
             }
-            Err(problem) => {
-                record.answered(problem.status(), Some(problem.code()));
-                problem.response(&identity).map(|bytes| ResponseBody::of_host(bytes, record))
+            Err(refusal) => {
+                record.answered(refusal.status(), Some(refusal.code().as_str()));
+                refusal.response(&identity).map(|bytes| ResponseBody::of_host(bytes, record))
             }
         }
     }
@@ -65,10 +65,10 @@ impl Service {
         peer: SocketAddr,
         identity: &Identity,
         record: &mut Record,
-    ) -> Result<(Response<wasmtime_wasi_http::WasiBody>, Arc<crate::guest::Ticket>), Problem> {
+    ) -> Result<(Response<wasmtime_wasi_http::WasiBody>, Arc<crate::guest::Ticket>), Refusal> {
         let authority = admit::check_head(&head, self.head_limits)?;
-        let (route, captures, index) = self.routes.find(path, |_| true).ok_or(Problem::NotFound)?;
-        let component = self.dispatcher.component(*index).ok_or(Problem::NotFound)?;
+        let (route, captures, index) = self.routes.find(path, |_| true).ok_or(Refusal::NotFound)?;
+        let component = self.dispatcher.component(*index).ok_or(Refusal::NotFound)?;
         let has_body = !body.is_end_stream();
         let (endpoint, class) = classify(component, route.as_str(), path, &head, has_body);
         record.routed(endpoint, class);
@@ -79,15 +79,15 @@ impl Service {
         };
         if body.size_hint().lower() > limits.bytes {
             linger(body, &head.headers);
-            return Err(Problem::BodyTooLarge { limit_bytes: limits.bytes });
+            return Err(Refusal::BodyTooLarge { limit_bytes: limits.bytes });
         }
         admit::ready_head(&mut head, authority, route, &captures, peer, identity);
         let (body, fault) = RequestBody::new(body, limits);
         let answer = self.dispatcher.run(component, class, Request::from_parts(head, body.into_wasi())).await;
         // What the component made of a body that the host has cut does not matter.
         match fault.get() {
-            Some(BodyFault::TooLarge) => Err(Problem::BodyTooLarge { limit_bytes: limits.bytes }),
-            Some(BodyFault::Stalled) => Err(Problem::BodyStalled),
+            Some(BodyFault::TooLarge) => Err(Refusal::BodyTooLarge { limit_bytes: limits.bytes }),
+            Some(BodyFault::Stalled) => Err(Refusal::BodyStalled),
             None => answer,
         }
     }
