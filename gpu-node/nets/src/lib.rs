@@ -1,1 +1,15 @@
 //! The networks and schedulers of the neural families.
+
+mod error;
+pub mod geo_decoder;
+pub mod hunyuan_dit;
+pub mod layers;
+pub mod parity;
+pub mod sampling;
+pub mod schedule;
+pub mod shape_vae;
+pub mod volume;
+pub mod watch;
+pub mod weights;
+
+pub use error::Error;
