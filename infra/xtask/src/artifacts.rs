@@ -10,6 +10,7 @@ use crate::workspace::Workspace;
 
 const GATEWAY: &str = "orfeas-gateway";
 const COMPONENT_FILE: &str = "orfeas_gateway.wasm";
+const TEST_GUEST: &str = "orfeas-edge-test-guest";
 const NODE: &str = "orfeas-gpu-node";
 const EDGE: &str = "orfeas-edge";
 
@@ -87,6 +88,13 @@ pub(crate) fn build_component(workspace: &Workspace) -> Result<()> {
     cargo.args(["build", "--profile", "guest", "--package", GATEWAY]);
     cargo.args(["--target", wasm::TARGET]);
     run(cargo, "build the component")
+}
+
+/// Builds the component that the edge host's own tests run, as those tests would.
+pub(crate) fn build_test_guest(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--package", TEST_GUEST, "--target", wasm::TARGET]);
+    run(cargo, "build the edge host's test component")
 }
 
 /// Runs a command with its output on ours.

@@ -29,7 +29,10 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<()> {
         node_packages::ensure_installed(workspace)
     })?;
     step("dependency rules", || tree::check(workspace))?;
-    step("build the component", || artifacts::build_component(workspace))?;
+    step("build the components", || {
+        artifacts::build_component(workspace)?;
+        artifacts::build_test_guest(workspace)
+    })?;
     // Tests and programs in one call: cargo then resolves features once for both, and the
     // end-to-end tests find the programs beside themselves.
     step("build programs and tests", || {

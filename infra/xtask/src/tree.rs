@@ -30,7 +30,12 @@ const LAYERS: &[Layer] = &[
         may_use: &["orfeas-protocol", "orfeas-intake", "orfeas-edge-nats"],
         never_reaches: PURE,
     },
-    Layer { package: "orfeas-edge", may_use: &[], never_reaches: &["tch", "torch-sys", "async-nats"] },
+    Layer {
+        package: "orfeas-edge",
+        may_use: &["orfeas-protocol"],
+        never_reaches: &["tch", "torch-sys", "async-nats"],
+    },
+    Layer { package: "orfeas-edge-test-guest", may_use: &[], never_reaches: PURE },
     Layer { package: "orfeas-torch", may_use: &[], never_reaches: &["async-nats", "wasmtime", "hyper"] },
     Layer {
         package: "orfeas-nets",
