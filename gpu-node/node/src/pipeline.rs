@@ -9,13 +9,16 @@
 //!
 //! Nothing here knows NATS, HTTP or job records; nothing outside names a tensor.
 
+mod background;
+mod decode;
 mod error;
 mod family;
 mod inference;
+mod raster;
 mod stage;
 
 use bytes::Bytes;
-use orfeas_protocol::options::{JobOptions, JobType};
+use orfeas_protocol::options::{BackgroundRemoval, JobOptions, JobType};
 use orfeas_protocol::view::ModelChoice;
 
 pub use error::PipelineError;
@@ -62,6 +65,30 @@ pub struct MeshReport {
     pub min: [f32; 3],
     /// The greatest corner of the bounding box, in metres.
     pub max: [f32; 3],
+}
+
+/// A subject without its background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutOut {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// RGB and straight alpha, row by row.
+    pub rgba: Vec<u8>,
+}
+
+/// Runs the first two stages alone: decodes a picture and cuts its subject out.
+///
+/// # Errors
+/// The picture cannot be decoded, or has no subject.
+pub fn cut_out(file: &[u8], removal: BackgroundRemoval) -> Result<CutOut, PipelineError> {
+    let picture = decode::decode(file)?;
+    let mask = background::remove(&picture, removal)?;
+    let (width, height) = (picture.colour.width(), picture.colour.height());
+    let mask = mask.resized(width, height);
+    let rgba = picture.colour.zip(&mask, |[r, g, b, _], alpha| [r, g, b, (alpha * 255.0).round() as u8]);
+    Ok(CutOut { width, height, rgba: rgba.samples().as_flattened().to_vec() })
 }
 
 /// How a running job talks to whoever waits for it. Called on the inference thread: neither call may block.

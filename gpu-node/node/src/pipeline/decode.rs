@@ -1,0 +1,136 @@
+//! The `decode` stage: file bytes to an upright picture of working size.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+
+use super::PipelineError;
+use super::raster::{self, Raster};
+
+/// Texture detail beyond this is lost on a model of this kind, and costs time in every stage.
+const PICTURE_SIDE_MAX: usize = 2048;
+
+/// What decoding may allocate: 64 megapixels of 16-bit RGBA, the most that the upload checks let through.
+const DECODE_BYTES_MAX: u64 = 512 << 20;
+
+/// The largest side that the upload checks let through.
+const SOURCE_SIDE_MAX: u32 = 16_384;
+
+/// The picture, upright: RGB and straight alpha in sRGB, 0 to 255.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Picture {
+    pub(crate) colour: Raster<[u8; 4]>,
+}
+
+/// Decodes, turns upright after the EXIF orientation, and scales down to at most 2048 pixels a side.
+///
+/// # Errors
+/// [`PipelineError::InvalidImage`] when the decoder refuses the file or it exceeds the limits.
+pub(crate) fn decode(file: &[u8]) -> Result<Picture, PipelineError> {
+    let invalid = |error: image::ImageError| PipelineError::InvalidImage(error.to_string());
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SOURCE_SIDE_MAX);
+    limits.max_image_height = Some(SOURCE_SIDE_MAX);
+    limits.max_alloc = Some(DECODE_BYTES_MAX);
+    let mut reader = ImageReader::new(Cursor::new(file))
+        .with_guessed_format()
+        .map_err(|error| PipelineError::InvalidImage(error.to_string()))?;
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(invalid)?;
+    // A picture with a damaged EXIF block is shown as it is stored, as browsers do.
+    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(invalid)?;
+    image.apply_orientation(orientation);
+    Ok(Picture { colour: scaled_down(image) })
+}
+
+fn scaled_down(image: DynamicImage) -> Raster<[u8; 4]> {
+    let source = (image.width() as usize, image.height() as usize);
+    let size = raster::fit(source.0, source.1, PICTURE_SIDE_MAX);
+    let rgb = matches!(image, DynamicImage::ImageRgb8(_));
+    let (bytes, channels) =
+        if rgb { (image.into_rgb8().into_raw(), 3) } else { (image.into_rgba8().into_raw(), 4) };
+    let rgba = |pixel: &[u8]| match *pixel {
+        [r, g, b, a] => [r, g, b, a],
+        [r, g, b] => [r, g, b, 255],
+        _ => [0; 4],
+    };
+    let stored =
+        |y: usize| bytes[y * source.0 * channels..(y + 1) * source.0 * channels].chunks_exact(channels);
+    if size == source {
+        let samples = bytes.chunks_exact(channels).map(rgba).collect();
+        return Raster::from_samples(size.0, size.1, samples).unwrap_or_else(|| Raster::filled(1, 1, [0; 4]));
+    }
+    // Colours are averaged by their coverage, so that what lies under full transparency does not bleed in.
+    let premultiplied = raster::resample(source, size, |y, row: &mut [[f32; 4]]| {
+        for (sample, pixel) in row.iter_mut().zip(stored(y)) {
+            let [r, g, b, a] = rgba(pixel).map(f32::from);
+            *sample = [r * a / 255.0, g * a / 255.0, b * a / 255.0, a];
+        }
+    });
+    premultiplied.map(|[r, g, b, a]| {
+        let gain = if a > 0.0 { 255.0 / a } else { 0.0 };
+        [r * gain, g * gain, b * gain, a].map(|value| value.round().clamp(0.0, 255.0) as u8)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use image::codecs::png::PngEncoder;
+    use image::{ExtendedColorType, ImageEncoder};
+
+    use super::*;
+
+    fn png(width: u32, height: u32, pixel: impl Fn(u32, u32) -> [u8; 4], exif: Option<Vec<u8>>) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| pixel(x, y))
+            .collect();
+        let mut file = Vec::new();
+        let mut encoder = PngEncoder::new(&mut file);
+        if let Some(exif) = exif {
+            encoder.set_exif_metadata(exif).unwrap();
+        }
+        encoder.write_image(&pixels, width, height, ExtendedColorType::Rgba8).unwrap();
+        file
+    }
+
+    /// A little-endian TIFF header with one entry: orientation.
+    fn orientation_block(orientation: u8) -> Vec<u8> {
+        let mut block = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        block.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+        block
+    }
+
+    #[test]
+    fn orientation_is_applied() {
+        // Stored red | blue; orientation 6 is shown turned by 90° clockwise: red above blue.
+        let pixel = |x: u32, _: u32| if x < 16 { [255, 0, 0, 255] } else { [0, 0, 255, 255] };
+        let picture = decode(&png(32, 16, pixel, Some(orientation_block(6)))).unwrap();
+        assert_eq!((picture.colour.width(), picture.colour.height()), (16, 32));
+        assert_eq!(picture.colour.at(8, 2), [255, 0, 0, 255]);
+        assert_eq!(picture.colour.at(8, 30), [0, 0, 255, 255]);
+    }
+
+    #[test]
+    fn scaling_down_does_not_mix_hidden_colours_in() {
+        let pixel =
+            |x: u32, _: u32| if (x / 3).is_multiple_of(2) { [10, 200, 30, 255] } else { [255, 0, 255, 0] };
+        let picture = decode(&png(4096, 16, pixel, None)).unwrap();
+        assert_eq!(picture.colour.width(), PICTURE_SIDE_MAX);
+        for &[r, g, b, a] in picture.colour.samples() {
+            assert!(
+                a == 0 || (r.abs_diff(10) < 2 && g.abs_diff(200) < 2 && b.abs_diff(30) < 2),
+                "{r} {g} {b} {a}"
+            );
+        }
+    }
+
+    #[test]
+    fn damaged_files_are_invalid_images() {
+        let file = png(32, 32, |x, y| [x as u8, y as u8, 0, 255], None);
+        for bad in [&file[..file.len() / 2], b"", b"GIF89a"] {
+            assert!(matches!(decode(bad), Err(PipelineError::InvalidImage(_))));
+        }
+    }
+}
