@@ -15,6 +15,14 @@ pub enum Error {
     /// The weights do not fit the network.
     #[error(transparent)]
     Mismatch(#[from] crate::weights::Mismatch),
+    /// A file of a model folder cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A configuration is contradictory or out of range.
     #[error("invalid {section} configuration: {reason}")]
     Config {
@@ -29,6 +37,9 @@ pub enum Error {
         /// The stage that gave them.
         stage: &'static str,
     },
+    /// The picture is empty, or less than two pixels wide or high.
+    #[error("the picture has no subject")]
+    NoSubject,
     /// A field has no surface.
     #[error("the field does not cross {level}: its values lie in {least}..={greatest}")]
     EmptyField {

@@ -5,7 +5,9 @@
 //! holds the network's configuration. Sizes, seeds and depths are read from the
 //! file, so that any folder of this structure runs.
 
+mod dino;
 mod dit;
+mod picture;
 mod sampling;
 mod vae;
 
@@ -76,8 +78,11 @@ pub fn run(folder: &Path) -> Result<Vec<Row>, Error> {
 fn run_case(case: &mut Case) -> Result<(), Error> {
     let name = case.name.clone();
     match name.as_str() {
+        "preproc" => picture::run(case),
         "schedulers" => sampling::schedules(case),
+        _ if name.starts_with("dit21") => dit::forward_21(case),
         _ if name.starts_with("dit_") => dit::forward(case),
+        _ if name.starts_with("dino_") => dino::run(case),
         _ if name.starts_with("vae") => vae::run(case),
         _ if name.starts_with("denoise_") => sampling::denoise(case),
         _ => Ok(()),

@@ -2,6 +2,7 @@
 
 use super::{Case, CaseWeights, NETWORK};
 use crate::Error;
+use crate::dit21::{self, Dit21};
 use crate::hunyuan_dit::{Config, HunyuanDit};
 use crate::weights;
 use orfeas_torch::attempt;
@@ -23,6 +24,26 @@ pub(super) fn forward(case: &mut Case) -> Result<(), Error> {
     let mut mids: Vec<(String, Tensor)> = Vec::new();
     let out = attempt(|| {
         dit.forward_traced(&x, &t, &context, guidance.as_ref(), &mut |name, tensor| {
+            mids.push((format!("mid.{name}"), tensor.shallow_clone()));
+        })
+    })?;
+    for (name, tensor) in &mids {
+        case.compare(name, tensor, NETWORK);
+    }
+    case.compare("out", &out, NETWORK);
+    Ok(())
+}
+
+/// One evaluation of the 2.1 denoiser.
+pub(super) fn forward_21(case: &mut Case) -> Result<(), Error> {
+    let config: dit21::Config = case.meta("config")?;
+    config.validate()?;
+    let target = (Device::Cpu, Kind::Float);
+    let dit = weights::load(&CaseWeights(case), "", target, |_| false, |w| Dit21::new(w, &config))?;
+    let (x, t, context) = (case.tensor("in.x")?, case.tensor("in.t")?, case.tensor("in.context")?);
+    let mut mids: Vec<(String, Tensor)> = Vec::new();
+    let out = attempt(|| {
+        dit.forward_traced(&x, &t, &context, &mut |name, tensor| {
             mids.push((format!("mid.{name}"), tensor.shallow_clone()));
         })
     })?;
