@@ -65,7 +65,11 @@ fn start(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    runtime.block_on(serve(args, limits, app))
+    let served = runtime.block_on(serve(args, limits, app));
+    // The process ends now. Taking the runtime apart first would drop idle instances in mid-wait,
+    // which looks like a crash of each and is reported so.
+    std::mem::forget(runtime);
+    served
 }
 
 async fn serve(args: &Args, limits: Limits, app: App) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::handler::{HandlerState, Instance, ProxyPre};
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
@@ -227,5 +228,11 @@ impl WasiHttpHooks for NoOutgoingHttp {
         _io: IoFuture,
     ) -> Box<dyn Future<Output = SentRequest> + Send> {
         Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        // A client that breaks off is an everyday event: the default would warn each time.
+        tracing::debug!(%error, "body ended early");
+        ErrorCode::HttpProtocolError
     }
 }

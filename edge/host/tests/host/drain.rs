@@ -22,6 +22,7 @@ fn a_drain_finishes_what_runs_and_takes_nothing_new() {
     assert_eq!(edge.admin("/livez").status, 200);
     request.answer().is(200, "slept");
     assert!(edge.ended());
+    assert!(!edge.log().contains("WARN"), "a clean end is no cause for warnings: {}", edge.log());
 }
 
 #[test]
