@@ -205,6 +205,13 @@ impl Region {
     }
 }
 
+impl RequestId {
+    /// An id for a request that came without one: the random bytes in hexadecimal.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
 impl TenantId {
     /// Who a caller is while no keys are configured.
     pub fn anonymous() -> Self {
@@ -234,6 +241,13 @@ mod tests {
         assert_eq!(text.to_uppercase().parse(), Ok(digest));
         assert!(text[1..].parse::<Sha256Digest>().is_err());
         assert!(format!("{}é", &text[2..]).parse::<Sha256Digest>().is_err());
+    }
+
+    #[test]
+    fn made_request_ids_are_valid_ones() {
+        let id = RequestId::new([0xab; 16]);
+        assert_eq!(id.as_str().parse(), Ok(id.clone()));
+        assert_eq!(id.as_str().len(), 32);
     }
 
     #[test]
