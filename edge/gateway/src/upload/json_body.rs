@@ -23,7 +23,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A body that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum JsonBodyError {
+pub(super) enum JsonBodyError {
     /// More than options and a picture.
     #[error("the JSON body is too large beside the picture")]
     TooLarge,
@@ -53,7 +53,7 @@ enum State {
 
 /// An incremental reader.
 #[derive(Debug)]
-pub struct JsonBody {
+pub(super) struct JsonBody {
     state: State,
     /// The body without the picture.
     rest: Vec<u8>,
@@ -67,7 +67,7 @@ pub struct JsonBody {
 
 impl JsonBody {
     /// An empty reader.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             state: State::Outside,
             rest: Vec::new(),
@@ -82,9 +82,20 @@ impl JsonBody {
     ///
     /// # Errors
     /// The picture is not base64 or stands there twice, or the rest is too large.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Bytes, JsonBodyError> {
-        self.digits.reserve(bytes.len());
-        for byte in bytes {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Bytes, JsonBodyError> {
+        let mut left = bytes;
+        while let Some((byte, tail)) = left.split_first() {
+            if self.state == (State::Image { is_escaped: false }) {
+                // Nearly all of a large body is this: digits up to the next quote or escape.
+                let run = memchr::memchr2(b'"', b'\\', left).unwrap_or(left.len());
+                let (digits, rest) = left.split_at(run);
+                self.digits.extend_from_slice(digits);
+                left = rest;
+                if run > 0 {
+                    continue;
+                }
+            }
+            left = tail;
             self.step(*byte)?;
         }
         self.decode(false)
@@ -127,25 +138,19 @@ impl JsonBody {
     }
 
     fn image_byte(&mut self, byte: u8, is_escaped: bool) -> Result<(), JsonBodyError> {
-        let is_escaped = match (is_escaped, byte) {
-            // Some encoders write "/" as "\/"; no other escape stands for a base64 digit they would send.
-            (true, b'/') => {
-                self.digits.push(byte);
-                false
-            }
-            (true, _) => return Err(JsonBodyError::NotBase64),
-            (false, b'\\') => true,
+        self.state = match (is_escaped, byte) {
+            (false, b'\\') => State::Image { is_escaped: true },
             (false, b'"') => {
                 self.rest.push(byte);
-                self.state = State::Outside;
-                return Ok(());
+                State::Outside
             }
-            (false, _) => {
+            // Some encoders write "/" as "\/"; no other escape stands for a base64 digit they would send.
+            (true, escaped) if escaped != b'/' => return Err(JsonBodyError::NotBase64),
+            _ => {
                 self.digits.push(byte);
-                false
+                State::Image { is_escaped: false }
             }
         };
-        self.state = State::Image { is_escaped };
         Ok(())
     }
 
@@ -164,7 +169,7 @@ impl JsonBody {
     }
 
     /// Whether a picture began.
-    pub fn has_image(&self) -> bool {
+    pub(super) fn has_image(&self) -> bool {
         self.has_image
     }
 
@@ -172,7 +177,7 @@ impl JsonBody {
     ///
     /// # Errors
     /// The picture is not base64.
-    pub fn finish(mut self) -> Result<(Bytes, Vec<u8>), JsonBodyError> {
+    pub(super) fn finish(mut self) -> Result<(Bytes, Vec<u8>), JsonBodyError> {
         let last = self.decode(true)?;
         Ok((last, self.rest))
     }

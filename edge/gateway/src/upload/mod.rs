@@ -7,8 +7,7 @@ mod multipart;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use orfeas_intake::{Declared, Limits};
-use orfeas_protocol::Code;
-use orfeas_protocol::options::RequestOptions;
+use orfeas_protocol::options::{OptionError, RequestOptions};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -154,7 +153,10 @@ impl UploadReader {
                     Part::Option { value, .. } if value.len() + data.len() <= VALUE_BYTES_MAX => {
                         value.extend_from_slice(&data);
                     }
-                    Part::Option { name, .. } => options.set(name, &"?".repeat(VALUE_BYTES_MAX))?,
+                    Part::Option { name, .. } => {
+                        let name = name.chars().take(64).collect();
+                        return Err(OptionError { name, reason: "longer than any value".to_owned() }.into());
+                    }
                     Part::None => {}
                 },
                 multipart::Event::PartEnd => {
@@ -216,12 +218,9 @@ fn read_members(json: &[u8], options: &mut RequestOptions) -> Result<(), Failure
         Some(_) => return Err(invalid("`params` is not an object")),
     };
     if let Some(name) = members.keys().find(|name| !matches!(name.as_str(), "type" | "priority")) {
-        let name: String = name.chars().take(64).collect();
-        let problem = orfeas_protocol::Problem::new(
-            Code::InvalidOption,
-            format!("option `{name}`: unknown beside `type`, `params` and `priority`"),
-        );
-        return Err(problem.with("option", name).into());
+        let name = name.chars().take(64).collect();
+        let reason = "unknown beside `type`, `params` and `priority`".to_owned();
+        return Err(OptionError { name, reason }.into());
     }
     options.set_json(&members)?;
     let mut params = params;

@@ -24,22 +24,22 @@ const PARTS_MAX: usize = 32;
 /// A body that is not the form it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the form data is malformed: {0}")]
-pub struct MultipartError(&'static str);
+pub(super) struct MultipartError(&'static str);
 
 /// What a part says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PartHead {
+pub(super) struct PartHead {
     /// The field's name.
-    pub name: String,
+    pub(super) name: String,
     /// The file's name, if it is a file. It is never used as a path.
-    pub file_name: Option<String>,
+    pub(super) file_name: Option<String>,
     /// The declared media type.
-    pub content_type: Option<String>,
+    pub(super) content_type: Option<String>,
 }
 
 /// A step of the parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// A part begins.
     Part(PartHead),
     /// Some of its data.
@@ -62,7 +62,7 @@ enum State {
 /// An incremental parser: [`push`](Self::push) bytes, then take events with
 /// [`next_event`](Self::next_event) until there is none.
 #[derive(Debug)]
-pub struct Multipart {
+pub(super) struct Multipart {
     buffer: BytesMut,
     state: State,
     /// `\r\n--boundary`
@@ -75,7 +75,7 @@ impl Multipart {
     ///
     /// # Errors
     /// The content type has no valid boundary.
-    pub fn new(content_type: &str) -> Result<Self, MultipartError> {
+    pub(super) fn new(content_type: &str) -> Result<Self, MultipartError> {
         let boundary = parameter(content_type, "boundary").ok_or(MultipartError("no boundary"))?;
         if boundary.is_empty() || boundary.len() > BOUNDARY_BYTES_MAX {
             return Err(MultipartError("a boundary has 1 to 70 characters"));
@@ -86,7 +86,7 @@ impl Multipart {
     }
 
     /// Adds bytes of the body.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         // What follows the last delimiter is not looked at.
         if self.state != State::Epilogue {
             self.buffer.extend_from_slice(bytes);
@@ -97,7 +97,7 @@ impl Multipart {
     ///
     /// # Errors
     /// The body is not a form, or over a bound.
-    pub fn next_event(&mut self) -> Result<Option<Event>, MultipartError> {
+    pub(super) fn next_event(&mut self) -> Result<Option<Event>, MultipartError> {
         loop {
             match self.state {
                 State::Preamble => match self.delimiter.find(&self.buffer) {
@@ -126,7 +126,7 @@ impl Multipart {
     }
 
     /// Whether the closing delimiter was read.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.state == State::Epilogue
     }
 

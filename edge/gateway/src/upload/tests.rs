@@ -1,5 +1,5 @@
 use http::{HeaderMap, Method};
-use orfeas_protocol::Sha256Digest;
+use orfeas_protocol::{Code, Sha256Digest};
 
 use super::*;
 
