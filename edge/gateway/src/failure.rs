@@ -15,6 +15,9 @@ use crate::reply::{CODE, Reply};
 /// When to come back after the message bus was away: it restarts within seconds.
 const RETRY_AFTER_SECONDS: u32 = 2;
 
+/// When to come back to a full queue: a job takes seconds.
+const RETRY_AFTER_FULL_SECONDS: u32 = 10;
+
 /// A failed request.
 #[derive(Debug)]
 pub struct Failure {
@@ -34,6 +37,12 @@ impl Failure {
         let failure = Self::new(Code::UpstreamUnavailable, "the service cannot reach its message bus; try again");
         let problem = failure.problem.retry_after(RETRY_AFTER_SECONDS);
         Self { problem: Box::new(problem), headers: failure.headers, cause: Some(cause.into()) }
+    }
+
+    /// The region's queue takes no more.
+    pub fn queue_full() -> Self {
+        let problem = Problem::new(Code::QueueFull, "the queue of this region is full; try again later");
+        problem.retry_after(RETRY_AFTER_FULL_SECONDS).into()
     }
 
     /// A defect on our side; the cause is for the log.

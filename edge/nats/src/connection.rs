@@ -1,10 +1,9 @@
 //! A connection with one owner: moves bytes between the [`Session`] and the [`Transport`], by deadlines.
 
-use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Unavailable};
-use crate::jetstream::{Call, Publish, Request};
+use crate::jetstream::{Call, Publish, PublishAck, Request};
 use crate::protocol::{Credentials, Headers, Message, ServerInfo};
 use crate::session::{Session, Subscription, Token};
 use crate::transport::{ReadOutcome, Transport};
@@ -12,13 +11,13 @@ use crate::transport::{ReadOutcome, Transport};
 /// One read: half a chunk of the object store.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A request that was queued and not yet answered.
+/// A request that was queued and whose reply, a `V`, is awaited.
 #[derive(Debug)]
 #[must_use = "the request is not sent until a reply is awaited"]
-pub struct Pending<R> {
+pub struct Pending<V> {
     token: Token,
     subject: String,
-    request: PhantomData<fn() -> R>,
+    decode: fn(Message) -> Result<V, Error>,
 }
 
 /// A connection. Once it [is broken](Self::is_broken), every call fails: drop it.
@@ -70,10 +69,10 @@ impl<T: Transport> Connection<T> {
     ///
     /// # Errors
     /// The request cannot be written.
-    pub fn start<R: Request>(&mut self, request: &R) -> Result<Pending<R>, Error> {
+    pub fn start<R: Request>(&mut self, request: &R) -> Result<Pending<R::Reply>, Error> {
         let Call { subject, headers, payload } = request.call();
         let token = self.session.request(&subject, &headers, &payload)?;
-        Ok(Pending { token, subject, request: PhantomData })
+        Ok(Pending { token, subject, decode: R::decode })
     }
 
     /// Queues a message for a stream without a copy of its payload in between.
@@ -85,27 +84,23 @@ impl<T: Transport> Connection<T> {
         subject: &str,
         headers: &Headers,
         payload: &[u8],
-    ) -> Result<Pending<Publish>, Error> {
+    ) -> Result<Pending<PublishAck>, Error> {
         let token = self.session.request(subject, headers, payload)?;
-        Ok(Pending { token, subject: subject.to_owned(), request: PhantomData })
+        Ok(Pending { token, subject: subject.to_owned(), decode: Publish::decode })
     }
 
     /// Waits for the reply to a request.
     ///
     /// # Errors
     /// The reply is an error, or does not come in time; in the latter case the connection is broken.
-    pub async fn finish<R: Request>(
-        &mut self,
-        pending: Pending<R>,
-        deadline: Instant,
-    ) -> Result<R::Reply, Error> {
+    pub async fn finish<V>(&mut self, pending: Pending<V>, deadline: Instant) -> Result<V, Error> {
         let message = self.reply(pending.token, deadline).await;
         self.session.close(pending.token);
         let message = message?;
         if message.status() == Some(503) {
             return Err(Error::NoResponders { subject: pending.subject });
         }
-        R::decode(message)
+        (pending.decode)(message)
     }
 
     /// Sends a request and waits for its reply.
@@ -118,7 +113,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Gives a queued request up: its reply is dropped when it comes.
-    pub fn abandon<R>(&mut self, pending: Pending<R>) {
+    pub fn abandon<V>(&mut self, pending: Pending<V>) {
         self.session.close(pending.token);
     }
 

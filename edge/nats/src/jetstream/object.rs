@@ -2,6 +2,8 @@
 //! object on `$O.<bucket>.M.<base64url name>`, in stream `OBJ_<bucket>`.
 //! [`super::object_io`] streams them.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
@@ -39,6 +41,9 @@ pub struct ObjectInfo {
     /// How it is stored.
     #[serde(default)]
     pub options: ObjectOptions,
+    /// What else its owner wants to know of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// How an object is stored.
@@ -156,6 +161,7 @@ mod tests {
             digest: digest_text(&[0xff; 32]),
             deleted: false,
             options: ObjectOptions { max_chunk_size: 131_072 },
+            metadata: BTreeMap::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Streaming objects in and out: a bounded window of unacknowledged chunks one way, batches of direct gets and
 //! a running digest the other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::object::{CHUNK_BYTES, ObjectInfo, ObjectOptions, chunk_subject, digest_text};
 use super::stream::PurgeSubject;
-use super::{Call, Publish, Stored, decode_direct};
+use super::{Call, PublishAck, Stored, decode_direct};
 use crate::connection::{Connection, Pending};
 use crate::error::Error;
 use crate::protocol::Headers;
@@ -27,13 +27,13 @@ const BATCH_CHUNKS: u32 = 8;
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An object on its way into a store. It becomes visible with [`super::object::PutInfo`]; one that is not
-/// wanted after all is removed with [`Self::purge`].
+/// wanted after all is removed with [`Self::discard`].
 #[derive(Debug)]
 pub struct ObjectWriter {
     bucket: String,
     nuid: String,
     partial: Vec<u8>,
-    window: VecDeque<Pending<Publish>>,
+    window: VecDeque<Pending<PublishAck>>,
     size: u64,
     chunks: u64,
 }
@@ -133,6 +133,7 @@ impl ObjectWriter {
             digest: digest_text(sha256),
             deleted: false,
             options: ObjectOptions { max_chunk_size: CHUNK_BYTES as u64 },
+            metadata: BTreeMap::new(),
         })
     }
 
@@ -142,11 +143,32 @@ impl ObjectWriter {
     }
 
     /// The request that removes what was stored so far.
-    pub fn purge(&self) -> PurgeSubject {
-        PurgeSubject {
-            stream: format!("OBJ_{}", self.bucket),
-            subject: chunk_subject(&self.bucket, &self.nuid),
+    fn purge(&self) -> PurgeSubject {
+        PurgeSubject { stream: format!("OBJ_{}", self.bucket), subject: chunk_subject(&self.bucket, &self.nuid) }
+    }
+
+    /// Removes what was stored. A chunk that the server has not stored yet would come
+    /// after the purge, so what is in flight on this connection is awaited first.
+    ///
+    /// # Errors
+    /// The server does not answer in time: chunks stay behind that no object owns.
+    pub async fn discard<T: Transport>(mut self, connection: &mut Connection<T>) -> Result<(), Error> {
+        while !self.window.is_empty() {
+            // A chunk that was refused needs no removal.
+            match self.acknowledge(connection, Instant::now() + CHUNK_TIMEOUT).await {
+                Err(error) if error.is_connection_fault() => return Err(error),
+                _ => {}
+            }
         }
+        if self.has_sent() {
+            connection.call(&self.purge(), Instant::now() + CHUNK_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
+    /// What removes the object's chunks when the connection that sent them is gone.
+    pub fn into_purge(self) -> Option<PurgeSubject> {
+        self.has_sent().then(|| self.purge())
     }
 }
 

@@ -1,0 +1,164 @@
+//! `GET /api/job/{id}/result`: the model's file, whole or in part.
+
+use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG};
+use http::StatusCode;
+use orfeas_edge_nats::jetstream::ObjectReader;
+use orfeas_edge_nats::jetstream::object::GetInfo;
+use orfeas_edge_nats::{Error as BusError, Lease};
+use orfeas_protocol::options::{ModelFormat, RequestOptions};
+use orfeas_protocol::view::{Job, JobResult};
+use orfeas_protocol::{Code, JobId, JobStatus};
+
+use super::edge::{Access, Bus, Edge, soon};
+use super::job;
+use super::jobs::StoredJob;
+use super::outbound::{Answer, FileBody};
+use crate::auth::Scope;
+use crate::failure::Failure;
+use crate::head::Head;
+use crate::range::{self, Selection};
+use crate::reply::{JOB_ID, MODEL, Reply};
+
+/// Answers with the file.
+///
+/// # Errors
+/// There is no such job, no result yet, or none any more; the range lies outside; the bus is away.
+pub(super) async fn get(edge: &'static Edge, head: &Head, id: JobId) -> Result<Answer, Failure> {
+    let format = wanted_format(head)?;
+    let load = async |bus: &mut Bus| job::load(edge, bus, id).await;
+    let Access { lease, caller, first } = edge.enter(head, Scope::Read, load).await?;
+    let file = job::visible(&caller, first).and_then(|StoredJob { record, .. }| file_of(record.job, format));
+    let (job, file) = match file {
+        Ok(found) => found,
+        Err(failure) => {
+            lease.give_back().await;
+            return Err(failure);
+        }
+    };
+    let etag = range::etag(&file.sha256);
+    match range::select(head, &etag, file.bytes) {
+        Selection::NotModified => {
+            lease.give_back().await;
+            Ok(described(Reply::empty(StatusCode::NOT_MODIFIED), &etag).into())
+        }
+        Selection::NotSatisfiable => {
+            lease.give_back().await;
+            let failure = Failure::new(Code::RangeNotSatisfiable, format!("the file has {} bytes", file.bytes));
+            Err(failure.with_header(CONTENT_RANGE, format!("bytes */{}", file.bytes)))
+        }
+        Selection::Whole => send(edge, lease, &job, &file, None).await,
+        Selection::Part(part) => send(edge, lease, &job, &file, Some(part)).await,
+    }
+}
+
+/// The whole file of a completed job, on the connection that waited for it.
+///
+/// # Errors
+/// The file is gone; the bus is away.
+pub(super) async fn whole(edge: &'static Edge, lease: Lease<'static>, job: &Job) -> Result<Answer, Failure> {
+    let (job, file) = file_of(job.clone(), None)?;
+    send(edge, lease, &job, &file, None).await
+}
+
+async fn send(
+    edge: &'static Edge,
+    mut lease: Lease<'static>,
+    job: &Job,
+    file: &JobResult,
+    part: Option<std::ops::Range<u64>>,
+) -> Result<Answer, Failure> {
+    let (reader, first) = match open(edge, &mut lease, job.id).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            lease.give_back().await;
+            return Err(failure);
+        }
+    };
+    let range = part.clone().unwrap_or(0..file.bytes);
+    let reply = match part {
+        None => Reply::empty(StatusCode::OK),
+        Some(part) => Reply::empty(StatusCode::PARTIAL_CONTENT)
+            .with_header(CONTENT_RANGE, format!("bytes {}-{}/{}", part.start, part.end - 1, file.bytes)),
+    };
+    let extension = job_format(file).map_or("bin", ModelFormat::as_str);
+    let mut reply = described(reply, &range::etag(&file.sha256))
+        .with_header(CONTENT_TYPE, &file.media_type)
+        .with_header(CONTENT_LENGTH, (range.end - range.start).to_string())
+        .with_header(CONTENT_DISPOSITION, format!("attachment; filename=\"{}.{extension}\"", job.id))
+        .with_header(JOB_ID, job.id.to_string());
+    if let Some(family) = &job.model.family {
+        let version = job.model.version.as_deref().map(|version| format!("@{version}")).unwrap_or_default();
+        reply = reply.with_header(MODEL, format!("{family}{version}"));
+    }
+    Ok(Answer::File(reply, FileBody { lease, reader, first, range }))
+}
+
+/// What a file's responses say, with and without a body.
+fn described(reply: Reply, etag: &str) -> Reply {
+    reply
+        .with_header(ETAG, etag)
+        .with_header(ACCEPT_RANGES, "bytes")
+        .with_header(CACHE_CONTROL, "private, max-age=31536000, immutable")
+}
+
+/// Reads the first chunk, so that a file that is gone is still a clean answer.
+async fn open(
+    edge: &Edge,
+    bus: &mut Bus,
+    id: JobId,
+) -> Result<(ObjectReader, Option<bytes::Bytes>), Failure> {
+    let bucket = edge.settings.region.names().results_bucket();
+    let expired = || Failure::new(Code::ResultExpired, "the result has been removed");
+    let stored = bus.call(&GetInfo { bucket: &bucket, name: &id.to_string() }, soon()).await?;
+    let info = stored.map(|stored| stored.info).filter(|info| !info.deleted).ok_or_else(expired)?;
+    let mut reader = ObjectReader::new(info);
+    match reader.next(bus).await {
+        Ok(first) => Ok((reader, first)),
+        Err(BusError::NotFound) => Err(expired()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `?format=` of a request.
+fn wanted_format(head: &Head) -> Result<Option<ModelFormat>, Failure> {
+    let mut options = RequestOptions::default();
+    for (name, value) in form_urlencoded::parse(head.query.as_bytes()) {
+        if name != "format" {
+            let reason = "unknown; a result has `format`".to_owned();
+            let name = name.chars().take(64).collect();
+            return Err(orfeas_protocol::options::OptionError { name, reason }.into());
+        }
+        options.set(&name, &value)?;
+    }
+    Ok(options.has("format").then_some(options.job.format))
+}
+
+/// The job's file, if it has one in this format.
+fn file_of(job: Job, format: Option<ModelFormat>) -> Result<(Job, JobResult), Failure> {
+    let Some(file) = job.result.clone() else {
+        let is_running = !job.status.is_terminal();
+        return Err(match is_running {
+            true => Failure::new(Code::JobNotFinished, "the job has not finished"),
+            false => Failure::new(Code::JobHasNoResult, format!("the job is {}", job.status.as_str())),
+        });
+    };
+    if format.is_some_and(|format| format.media_type() != file.media_type) {
+        let detail = format!("the result is {}; it is not converted here", file.media_type);
+        return Err(Failure::new(Code::NotSupported, detail));
+    }
+    Ok((job, file))
+}
+
+fn job_format(file: &JobResult) -> Option<ModelFormat> {
+    [ModelFormat::Glb, ModelFormat::Obj, ModelFormat::Stl, ModelFormat::Ply]
+        .into_iter()
+        .find(|format| format.media_type() == file.media_type)
+}
+
+/// The problem of a job that ended without a result.
+pub(super) fn failure_of(job: &Job) -> Failure {
+    match &job.error {
+        Some(error) if job.status == JobStatus::Failed => error.clone().into(),
+        _ => Failure::new(Code::JobHasNoResult, format!("the job is {}", job.status.as_str())),
+    }
+}

@@ -1,0 +1,46 @@
+//! `POST /api/uploads`: a picture is checked and stored, without a job.
+
+use http::StatusCode;
+use orfeas_edge_nats::Error as BusError;
+use orfeas_intake::Limits;
+
+use super::edge::{Access, Bus, Edge, soon};
+use super::inbound::RequestBody;
+use super::outbound::Answer;
+use super::picture::{self, Accepted};
+use crate::auth::Scope;
+use crate::failure::Failure;
+use crate::head::Head;
+use crate::reply::Reply;
+use crate::upload::UploadReader;
+
+/// Answers the request: 201 for a new picture, 200 for one that was there.
+///
+/// # Errors
+/// Whatever is wrong with the request, the picture or the bus.
+pub(super) async fn post(edge: &'static Edge, head: &Head, body: RequestBody) -> Result<Answer, Failure> {
+    let reader = UploadReader::new(head, false, Limits::default())?;
+    let Access { mut lease, .. } = edge.enter(head, Scope::Submit, ping).await?;
+    let stored = store(edge, &mut lease, reader, body).await;
+    lease.give_back().await;
+    stored.map(Answer::from)
+}
+
+/// A body cannot be sent twice, so the connection proves itself first.
+async fn ping(bus: &mut Bus) -> Result<(), BusError> {
+    bus.ping(soon()).await
+}
+
+async fn store(edge: &Edge, bus: &mut Bus, reader: UploadReader, body: RequestBody) -> Result<Reply, Failure> {
+    let (_, picture) = picture::receive(edge, bus, reader, body, |_| Ok(())).await?;
+    let (Accepted { input, new_object }, _) = picture::check(edge, bus, picture, None).await?;
+    let is_new = match new_object {
+        Some(object) => {
+            let pending = object.start(bus)?;
+            object.finish(edge, bus, pending).await?
+        }
+        None => false,
+    };
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(Reply::json(status, &input))
+}
