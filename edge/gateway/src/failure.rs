@@ -34,7 +34,8 @@ impl Failure {
 
     /// The bus, or something on it, is away.
     pub fn unavailable(cause: impl Into<String>) -> Self {
-        let failure = Self::new(Code::UpstreamUnavailable, "the service cannot reach its message bus; try again");
+        let failure =
+            Self::new(Code::UpstreamUnavailable, "the service cannot reach its message bus; try again");
         let problem = failure.problem.retry_after(RETRY_AFTER_SECONDS);
         Self { problem: Box::new(problem), headers: failure.headers, cause: Some(cause.into()) }
     }
@@ -111,7 +112,9 @@ impl From<Rejection> for Failure {
         let problem = Problem::new(rejection.code(), rejection.to_string());
         match rejection {
             Rejection::TooLarge { limit_bytes } => problem.with("limit_bytes", limit_bytes),
-            Rejection::Dimensions { width, height, .. } => problem.with("width", width).with("height", height),
+            Rejection::Dimensions { width, height, .. } => {
+                problem.with("width", width).with("height", height)
+            }
             _ => problem,
         }
         .into()

@@ -32,7 +32,8 @@ impl Head {
         let request_id = header(&headers, &REQUEST_ID)
             .and_then(|text| text.parse().ok())
             .unwrap_or_else(|| RequestId::new(random));
-        let traceparent = header(&headers, &TRACEPARENT).filter(|text| is_traceparent(text)).map(str::to_owned);
+        let traceparent =
+            header(&headers, &TRACEPARENT).filter(|text| is_traceparent(text)).map(str::to_owned);
         Self { method, path: path.to_owned(), query: query.to_owned(), headers, request_id, traceparent }
     }
 
@@ -101,7 +102,8 @@ mod tests {
         assert_eq!(head("/", &[("traceparent", &later)]).traceparent, Some(later));
         let zeros = good.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32));
         let upper = good.to_uppercase();
-        for bad in ["", "00", &good[1..], &format!("{good}-x"), &zeros, &upper, &format!("ff{}", &good[2..])] {
+        for bad in ["", "00", &good[1..], &format!("{good}-x"), &zeros, &upper, &format!("ff{}", &good[2..])]
+        {
             assert_eq!(head("/", &[("traceparent", bad)]).traceparent, None, "{bad}");
         }
     }

@@ -28,7 +28,11 @@ pub fn metadata(input: &InputImage) -> BTreeMap<String, String> {
 }
 
 /// Reads the metadata back; `None` if it is not ours.
-pub fn from_metadata(sha256: Sha256Digest, bytes: u64, metadata: &BTreeMap<String, String>) -> Option<InputImage> {
+pub fn from_metadata(
+    sha256: Sha256Digest,
+    bytes: u64,
+    metadata: &BTreeMap<String, String>,
+) -> Option<InputImage> {
     let number = |name: &str| metadata.get(name)?.parse().ok();
     let format = metadata.get("format")?.clone();
     Some(InputImage { sha256, format, width: number("width")?, height: number("height")?, bytes })
@@ -44,7 +48,8 @@ mod tests {
         let input = InputImage { sha256, format: "png".to_owned(), width: 3, height: 4, bytes: 5 };
         assert_eq!(from_metadata(sha256, 5, &metadata(&input)), Some(input));
         assert_eq!(from_metadata(sha256, 5, &BTreeMap::new()), None);
-        let foreign = BTreeMap::from([("format".to_owned(), "png".to_owned()), ("width".to_owned(), "x".to_owned())]);
+        let foreign =
+            BTreeMap::from([("format".to_owned(), "png".to_owned()), ("width".to_owned(), "x".to_owned())]);
         assert_eq!(from_metadata(sha256, 5, &foreign), None);
     }
 }

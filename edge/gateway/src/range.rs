@@ -69,7 +69,8 @@ mod tests {
     use super::*;
 
     fn selected(headers: &[(HeaderName, &str)]) -> Selection {
-        let headers: HeaderMap = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
         select(&Head::new(Method::GET, "/", headers, [0; 16]), "\"abc\"", 100)
     }
 
@@ -99,7 +100,11 @@ mod tests {
     #[test]
     fn a_known_file_is_not_sent_again() {
         for tags in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*"] {
-            assert_eq!(selected(&[(IF_NONE_MATCH, tags), (RANGE, "bytes=0-1")]), Selection::NotModified, "{tags}");
+            assert_eq!(
+                selected(&[(IF_NONE_MATCH, tags), (RANGE, "bytes=0-1")]),
+                Selection::NotModified,
+                "{tags}"
+            );
         }
         assert_eq!(selected(&[(IF_NONE_MATCH, "\"x\"")]), Selection::Whole);
     }

@@ -109,14 +109,19 @@ mod tests {
         let job = format!("/api/job/{ID}");
         assert_eq!(resolved(Method::POST, "/api/generate-3d"), Ok((Resource::Generate, Action::Create)));
         assert_eq!(resolved(Method::GET, &job), Ok((Resource::Job(id), Action::Read)));
-        assert_eq!(resolved(Method::HEAD, &format!("{job}/result")), Ok((Resource::JobResult(id), Action::Read)));
+        assert_eq!(
+            resolved(Method::HEAD, &format!("{job}/result")),
+            Ok((Resource::JobResult(id), Action::Read))
+        );
         assert_eq!(resolved(Method::DELETE, &job), Ok((Resource::Job(id), Action::Delete)));
         assert_eq!(resolved(Method::OPTIONS, "/readyz"), Ok((Resource::Ready, Action::Describe)));
     }
 
     #[test]
     fn other_methods_are_told_what_is_allowed() {
-        for (method, path) in [(Method::GET, "/api/uploads"), (Method::POST, "/livez"), (Method::PUT, "/readyz")] {
+        for (method, path) in
+            [(Method::GET, "/api/uploads"), (Method::POST, "/livez"), (Method::PUT, "/readyz")]
+        {
             assert_eq!(resolved(method, path), Err(Code::MethodNotAllowed), "{path}");
         }
         let failure = resolve(&Method::POST, &format!("/api/job/{ID}")).unwrap_err();

@@ -59,7 +59,9 @@ impl TryFrom<Variables> for Settings {
         let Variables { nats_address, nats_user: user, nats_password: password, region, auth } = variables;
         Ok(Self {
             // The host's allow list matches addresses, not names.
-            nats_address: nats_address.parse().map_err(|_| error("nats_address", "an IP address with a port"))?,
+            nats_address: nats_address
+                .parse()
+                .map_err(|_| error("nats_address", "an IP address with a port"))?,
             nats_credentials: match user.is_empty() {
                 true => Credentials::None,
                 false => Credentials::UserPassword { user, password },

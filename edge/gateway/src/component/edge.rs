@@ -74,7 +74,8 @@ impl Edge {
         let (lease, (record, first)) = self
             .pool
             .lease_with(async |bus| {
-                let lookup = key.as_ref().map(|key| bus.start(&kv::Get { bucket: KEYS_BUCKET, key })).transpose()?;
+                let lookup =
+                    key.as_ref().map(|key| bus.start(&kv::Get { bucket: KEYS_BUCKET, key })).transpose()?;
                 let first = calls(bus).await;
                 if let Err(error) = &first
                     && error.is_connection_fault()

@@ -24,7 +24,8 @@ use crate::reply::{CHANNEL, Reply};
 pub(super) async fn post(edge: &'static Edge, head: &Head, body: RequestBody) -> Result<Answer, Failure> {
     let started = Instant::now();
     let terms = Terms { takes_json: true, check };
-    let Submitted { mut lease, watch, mut record, options } = submission::submit(edge, head, body, terms).await?;
+    let Submitted { mut lease, watch, mut record, options } =
+        submission::submit(edge, head, body, terms).await?;
     let deadline = started + options.wait();
     while !record.job.status.is_terminal() {
         if Instant::now() >= deadline {
@@ -36,7 +37,11 @@ pub(super) async fn post(edge: &'static Edge, head: &Head, body: RequestBody) ->
             Ok(StoredJob { record, .. }) => record,
             // The job was accepted and goes on; the caller can ask for it when the bus is back.
             Err(failure) => {
-                eprintln!("wait for job {} ends early: {}", record.job.id, failure.cause().unwrap_or("it is gone"));
+                eprintln!(
+                    "wait for job {} ends early: {}",
+                    record.job.id,
+                    failure.cause().unwrap_or("it is gone")
+                );
                 return Ok(submit::accepted(&record).into());
             }
         };

@@ -27,7 +27,11 @@ pub(super) struct StoredJob {
 }
 
 /// Asks for a record.
-pub(super) fn start_load(bus: &mut Bus, region: &Region, id: JobId) -> Result<Pending<Option<kv::Entry>>, BusError> {
+pub(super) fn start_load(
+    bus: &mut Bus,
+    region: &Region,
+    id: JobId,
+) -> Result<Pending<Option<kv::Entry>>, BusError> {
     bus.start(&kv::Get { bucket: &region.names().jobs_bucket(), key: &id.to_string() })
 }
 

@@ -22,7 +22,7 @@ pub(super) enum Answer {
     /// Its body is in memory.
     Full(Reply),
     /// Its body comes from an object store.
-    File(Reply, FileBody),
+    File(Reply, Box<FileBody>),
     /// Its body is written by a task of its own, until it ends or the client goes.
     Stream(Reply, Box<dyn FnOnce(BodyWriter) -> BodyTask>),
 }

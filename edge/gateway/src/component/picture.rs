@@ -51,7 +51,8 @@ pub(super) async fn receive(
     check_options: impl Fn(&RequestOptions) -> Result<(), Failure>,
 ) -> Result<(RequestOptions, Picture), Failure> {
     let bucket = edge.settings.region.names().uploads_bucket();
-    let mut intake = Intake { inspector: None, writer: ObjectWriter::new(&bucket, nuid(clock::u128_random())) };
+    let mut intake =
+        Intake { inspector: None, writer: ObjectWriter::new(&bucket, nuid(clock::u128_random())) };
     let read = intake.read(bus, reader, body).await;
     match read.and_then(|(options, valid)| check_options(&options).map(|()| (options, valid))) {
         Ok((options, valid)) => {
@@ -184,7 +185,11 @@ async fn look_up(
 
 /// What is known of a stored picture. One that other clients stored may lack our metadata: then it passes the
 /// checks now.
-async fn stored_input(bus: &mut Bus, digest: Sha256Digest, stored: Option<StoredInfo>) -> Result<InputImage, Failure> {
+async fn stored_input(
+    bus: &mut Bus,
+    digest: Sha256Digest,
+    stored: Option<StoredInfo>,
+) -> Result<InputImage, Failure> {
     let info = match stored {
         Some(StoredInfo { info, .. }) if !info.deleted => info,
         _ => return Err(Failure::new(Code::NotFound, "no stored picture has this `image_sha256`")),

@@ -1,7 +1,9 @@
 //! `GET /api/job/{id}/result`: the model's file, whole or in part.
 
-use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use http::StatusCode;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+};
 use orfeas_edge_nats::jetstream::ObjectReader;
 use orfeas_edge_nats::jetstream::object::GetInfo;
 use orfeas_edge_nats::{Error as BusError, Lease};
@@ -43,7 +45,8 @@ pub(super) async fn get(edge: &'static Edge, head: &Head, id: JobId) -> Result<A
         }
         Selection::NotSatisfiable => {
             lease.give_back().await;
-            let failure = Failure::new(Code::RangeNotSatisfiable, format!("the file has {} bytes", file.bytes));
+            let failure =
+                Failure::new(Code::RangeNotSatisfiable, format!("the file has {} bytes", file.bytes));
             Err(failure.with_header(CONTENT_RANGE, format!("bytes */{}", file.bytes)))
         }
         Selection::Whole => send(edge, lease, &job, &file, None).await,
@@ -90,7 +93,7 @@ async fn send(
         let version = job.model.version.as_deref().map(|version| format!("@{version}")).unwrap_or_default();
         reply = reply.with_header(MODEL, format!("{family}{version}"));
     }
-    Ok(Answer::File(reply, FileBody { lease, reader, first, range }))
+    Ok(Answer::File(reply, Box::new(FileBody { lease, reader, first, range })))
 }
 
 /// What a file's responses say, with and without a body.

@@ -155,7 +155,8 @@ impl Submission<'_> {
         let Accepted { input, new_object } = accepted;
         let new_id = JobId::new(clock::now(), random_10());
         let fingerprint = idempotency::fingerprint(&input.sha256, self.options.job_type, &self.options.job);
-        let claimed = match earlier.and_then(|entry| entry.value).map(|json| Claim::read(&json, &fingerprint)) {
+        let claimed = match earlier.and_then(|entry| entry.value).map(|json| Claim::read(&json, &fingerprint))
+        {
             Some(Ok(claim)) => Some(claim.job_id),
             None => None,
             Some(Err(failure)) => {

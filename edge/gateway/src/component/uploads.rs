@@ -31,7 +31,12 @@ async fn ping(bus: &mut Bus) -> Result<(), BusError> {
     bus.ping(soon()).await
 }
 
-async fn store(edge: &Edge, bus: &mut Bus, reader: UploadReader, body: RequestBody) -> Result<Reply, Failure> {
+async fn store(
+    edge: &Edge,
+    bus: &mut Bus,
+    reader: UploadReader,
+    body: RequestBody,
+) -> Result<Reply, Failure> {
     let (_, picture) = picture::receive(edge, bus, reader, body, |_| Ok(())).await?;
     let (Accepted { input, new_object }, _) = picture::check(edge, bus, picture, None).await?;
     let is_new = match new_object {

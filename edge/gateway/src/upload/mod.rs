@@ -58,7 +58,7 @@ pub struct UploadReader {
 #[derive(Debug)]
 enum Body {
     Raw { head: ImageHead, queued: Option<Bytes> },
-    Form { parser: Multipart, part: Part },
+    Form { parser: Box<Multipart>, part: Part },
     Json { reader: JsonBody, queued: Option<Bytes> },
 }
 
@@ -94,7 +94,7 @@ impl UploadReader {
         let is = |wanted: &str| media_type.is_some_and(|found| found.eq_ignore_ascii_case(wanted));
         let (body, bytes_max) = if is("multipart/form-data") {
             let parser = Multipart::new(content_type.unwrap_or_default()).map_err(invalid)?;
-            (Body::Form { parser, part: Part::None }, limits.bytes_max + ENVELOPE_BYTES_MAX)
+            (Body::Form { parser: Box::new(parser), part: Part::None }, limits.bytes_max + ENVELOPE_BYTES_MAX)
         } else if takes_json && is("application/json") {
             let base64_bytes_max = limits.bytes_max.div_ceil(3) * 4;
             (Body::Json { reader: JsonBody::new(), queued: None }, base64_bytes_max + ENVELOPE_BYTES_MAX)
@@ -147,7 +147,9 @@ impl UploadReader {
                     *part = Part::Image;
                     return Ok(Some(Event::Image(ImageHead { file_name, content_type })));
                 }
-                multipart::Event::Part(PartHead { name, .. }) => *part = Part::Option { name, value: Vec::new() },
+                multipart::Event::Part(PartHead { name, .. }) => {
+                    *part = Part::Option { name, value: Vec::new() }
+                }
                 multipart::Event::Data(data) => match part {
                     Part::Image => return Ok(Some(Event::Data(data))),
                     Part::Option { value, .. } if value.len() + data.len() <= VALUE_BYTES_MAX => {
@@ -193,14 +195,21 @@ impl UploadReader {
         }
         match (has_image, options.image_sha256) {
             (true, Some(_)) => Err(Failure::invalid("the request has both a picture and `image_sha256`")),
-            (false, None) => Err(Failure::invalid("the request has no picture: send a part `image`, or a body")),
+            (false, None) => {
+                Err(Failure::invalid("the request has no picture: send a part `image`, or a body"))
+            }
             _ => Ok(Upload { options, last }),
         }
     }
 }
 
 /// First that the picture begins, then its bytes.
-fn announced(has_image: &mut bool, may_begin: bool, head: &ImageHead, queued: &mut Option<Bytes>) -> Option<Event> {
+fn announced(
+    has_image: &mut bool,
+    may_begin: bool,
+    head: &ImageHead,
+    queued: &mut Option<Bytes>,
+) -> Option<Event> {
     if may_begin && !*has_image {
         *has_image = true;
         return Some(Event::Image(head.clone()));
@@ -210,8 +219,8 @@ fn announced(has_image: &mut bool, may_begin: bool, head: &ImageHead, queued: &m
 
 /// `{type, params: {…}, priority}`
 fn read_members(json: &[u8], options: &mut RequestOptions) -> Result<(), Failure> {
-    let mut members: Map<String, Value> =
-        serde_json::from_slice(json).map_err(|error| invalid(format!("the body is not a JSON object: {error}")))?;
+    let mut members: Map<String, Value> = serde_json::from_slice(json)
+        .map_err(|error| invalid(format!("the body is not a JSON object: {error}")))?;
     let params = match members.remove("params") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(params)) => params,

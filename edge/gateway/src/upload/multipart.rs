@@ -105,7 +105,9 @@ impl Multipart {
                         self.buffer.advance(at + self.delimiter.needle().len());
                         self.state = State::Delimited;
                     }
-                    None if self.buffer.len() > PREAMBLE_BYTES_MAX => return Err(MultipartError("no first boundary")),
+                    None if self.buffer.len() > PREAMBLE_BYTES_MAX => {
+                        return Err(MultipartError("no first boundary"));
+                    }
                     None => return Ok(None),
                 },
                 State::Delimited => {
@@ -327,9 +329,17 @@ mod tests {
         let many = b"--xYz\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n".repeat(PARTS_MAX + 1);
         cases.push(many);
         for case in &cases {
-            assert!(parse(TYPE, &[case]).is_err(), "{:?}", String::from_utf8_lossy(&case[..case.len().min(80)]));
+            assert!(
+                parse(TYPE, &[case]).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(&case[..case.len().min(80)])
+            );
         }
-        for content_type in ["multipart/form-data", "multipart/form-data; boundary=", &format!("m/f; boundary={}", "x".repeat(71))] {
+        for content_type in [
+            "multipart/form-data",
+            "multipart/form-data; boundary=",
+            &format!("m/f; boundary={}", "x".repeat(71)),
+        ] {
             assert!(Multipart::new(content_type).is_err(), "{content_type}");
         }
     }

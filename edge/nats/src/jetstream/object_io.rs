@@ -144,7 +144,10 @@ impl ObjectWriter {
 
     /// The request that removes what was stored so far.
     fn purge(&self) -> PurgeSubject {
-        PurgeSubject { stream: format!("OBJ_{}", self.bucket), subject: chunk_subject(&self.bucket, &self.nuid) }
+        PurgeSubject {
+            stream: format!("OBJ_{}", self.bucket),
+            subject: chunk_subject(&self.bucket, &self.nuid),
+        }
     }
 
     /// Removes what was stored. A chunk that the server has not stored yet would come
