@@ -23,6 +23,29 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A model folder has its weights only as a pickle, which is never executed.
+    #[error(
+        "{} is a pickle and is not read, because that would run the code in it; convert it where you trust it: \
+         load it with torch.load(…, weights_only=True), flatten {{model, vae, conditioner}} to prefixed keys, \
+         and write them with safetensors.torch.save_file as model.fp16.safetensors",
+        path.display()
+    )]
+    Pickled {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// A model folder has no weights.
+    #[error("{} has no model.fp16.safetensors or model.safetensors", folder.display())]
+    NoWeights {
+        /// The folder.
+        folder: std::path::PathBuf,
+    },
+    /// A weights file is not a whole model's.
+    #[error("{} has no tensors under model, vae or conditioner", path.display())]
+    NoComponents {
+        /// The file.
+        path: std::path::PathBuf,
+    },
     /// A configuration is contradictory or out of range.
     #[error("invalid {section} configuration: {reason}")]
     Config {

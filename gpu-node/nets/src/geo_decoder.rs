@@ -35,7 +35,7 @@ pub struct GeoDecoder {
     ln_post: Option<LayerNorm>,
     output_proj: Linear,
     width: i64,
-    mlp_width: i64,
+    bytes_per_point: u64,
     kind: Kind,
     device: Device,
 }
@@ -69,7 +69,7 @@ impl GeoDecoder {
                 .then(|| LayerNorm::new(&w.scope("ln_post"), width, LN_POST_EPSILON)),
             output_proj: Linear::new(&w.scope("output_proj"), width, 1),
             width,
-            mlp_width,
+            bytes_per_point: bytes_per_point(config, w.kind()),
             kind: w.kind(),
             device: w.device(),
         }
@@ -100,11 +100,18 @@ impl GeoDecoder {
 
     /// Bytes of intermediate values for one point, for choosing how many go through at once.
     pub fn bytes_per_point(&self) -> u64 {
-        // Features in f32; then x, its norm, q, its norm, the attended value, a sum and a norm; the MLP before and after GELU.
-        let features = 3 * (2 * self.frequencies.len() as u64 + 1);
-        let values = 7 * self.width as u64 + 2 * self.mlp_width as u64;
-        4 * features * 2 + values * self.kind.elt_size_in_bytes() as u64
+        self.bytes_per_point
     }
+}
+
+/// As [`GeoDecoder::bytes_per_point`], from the configuration.
+pub fn bytes_per_point(config: &Config, kind: Kind) -> u64 {
+    let width = config.width / config.geo_decoder_downsample_ratio;
+    let features = 3 * (2 * config.num_freqs + 1);
+    // x, its norm, q, its norm, the attended value, a sum and a norm; the MLP before and after GELU.
+    let values = 7 * width + 2 * width * config.geo_decoder_mlp_expand_ratio;
+    let single = Kind::Float.elt_size_in_bytes() as i64;
+    (2 * features * single + values * kind.elt_size_in_bytes() as i64).unsigned_abs()
 }
 
 /// The field of one shape.

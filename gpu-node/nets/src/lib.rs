@@ -1,5 +1,24 @@
-//! The networks and schedulers of the neural families.
+//! The networks of Hunyuan3D-2 shape generation, and what runs them.
+//!
+//! ```text
+//! picture ──prepare──▶ conditioner (dino) ──context──▶ sampling ◀── schedule
+//!                                                        │ hunyuan_dit or dit21
+//!                                                     latents
+//!                                                        ▼
+//!                              shape_vae ──tokens──▶ geo_decoder ──field──▶ volume
+//! ```
+//!
+//! A file per network: a link to its paper, a `Config` with named presets,
+//! `new(weights, &config)`, `forward`. Forward passes are written in plain
+//! tensor operators, which panic when libtorch fails; the functions that return
+//! a `Result` catch that ([`orfeas_torch::attempt`]). Long work reports to a
+//! [`watch::Watch`] and is stopped by it.
+//!
+//! [`checkpoint`] loads a published model folder; [`parity`] compares every
+//! network with reference results, and [`bench`] times them.
 
+pub mod bench;
+pub mod checkpoint;
 pub mod conditioner;
 pub mod config;
 pub mod dino;
@@ -13,6 +32,7 @@ pub mod picture;
 pub mod sampling;
 pub mod schedule;
 pub mod shape_vae;
+pub mod u2net;
 pub mod volume;
 pub mod watch;
 pub mod weights;

@@ -8,7 +8,9 @@
 mod dino;
 mod dit;
 mod picture;
+mod pipeline;
 mod sampling;
+mod u2net;
 mod vae;
 
 use crate::Error;
@@ -78,11 +80,13 @@ pub fn run(folder: &Path) -> Result<Vec<Row>, Error> {
 fn run_case(case: &mut Case) -> Result<(), Error> {
     let name = case.name.clone();
     match name.as_str() {
+        "pipeline_e2e" => pipeline::run(case),
         "preproc" => picture::run(case),
         "schedulers" => sampling::schedules(case),
         _ if name.starts_with("dit21") => dit::forward_21(case),
         _ if name.starts_with("dit_") => dit::forward(case),
         _ if name.starts_with("dino_") => dino::run(case),
+        _ if name.starts_with("u2net") => u2net::run(case),
         _ if name.starts_with("vae") => vae::run(case),
         _ if name.starts_with("denoise_") => sampling::denoise(case),
         _ => Ok(()),
@@ -181,6 +185,12 @@ fn difference(ours: &Tensor, theirs: &Tensor) -> (f64, f64) {
 
 /// The `w.*` tensors of a case under their own names.
 struct CaseWeights<'a>(&'a Case);
+
+impl CaseWeights<'_> {
+    fn is_empty(&self) -> bool {
+        self.keys().is_empty()
+    }
+}
 
 impl TensorSource for CaseWeights<'_> {
     fn name(&self) -> String {

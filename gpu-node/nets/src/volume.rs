@@ -16,10 +16,10 @@ mod hierarchical;
 mod mask;
 
 use crate::Error;
-use crate::geo_decoder::Field;
+use crate::geo_decoder::{Field, bytes_per_point};
 use crate::watch::Watch;
 use orfeas_torch::attempt;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub use flash::{FlashConfig, KeyChoice, near_surface};
 pub use grid::Grid;
@@ -134,18 +134,27 @@ fn check(volume: &Volume, request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
+/// Intermediate values of this many points stay in a core's cache.
+const CPU_CHUNK_POINTS: i64 = 2048;
+/// Beyond this, a larger chunk is no faster on a device.
+const MAX_CHUNK_POINTS: u64 = 1 << 18;
+const MIN_CHUNK_POINTS: u64 = 1 << 11;
+
 /// How many points to evaluate at once, from the free memory of the device.
 pub fn chunk_points(field: &Field<'_>, free_bytes: Option<u64>) -> i64 {
-    /// Intermediate values of this many points stay in a core's cache.
-    const CPU: i64 = 2048;
-    /// Beyond this, a larger chunk is no faster.
-    const MOST: u64 = 1 << 18;
-    const LEAST: u64 = 1 << 11;
     match (field.device(), free_bytes) {
-        (Device::Cpu, _) | (_, None) => CPU,
+        (Device::Cpu, _) | (_, None) => CPU_CHUNK_POINTS,
         // A quarter: the allocator's rounding and the attention's workspace need room too.
-        (_, Some(free)) => (free / 4 / field.decoder().bytes_per_point()).clamp(LEAST, MOST).cast_signed(),
+        (_, Some(free)) => {
+            let points = free / 4 / field.decoder().bytes_per_point();
+            points.clamp(MIN_CHUNK_POINTS, MAX_CHUNK_POINTS).cast_signed()
+        }
     }
+}
+
+/// Bytes of intermediate values while a chunk is evaluated.
+pub fn decode_bytes(config: &crate::shape_vae::Config, kind: Kind, chunk_points: i64) -> u64 {
+    chunk_points.unsigned_abs() * bytes_per_point(config, kind)
 }
 
 #[cfg(test)]

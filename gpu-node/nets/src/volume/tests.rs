@@ -3,7 +3,6 @@ use super::*;
 use crate::watch::Unwatched;
 use proptest::prelude::*;
 use std::ops::ControlFlow;
-use tch::Kind;
 
 /// A field given by a formula of `[1, P, 3]`.
 struct Formula<F>(F);

@@ -1,0 +1,275 @@
+//! A published model folder: `config.yaml` beside `model[.variant].safetensors`.
+//!
+//! ```text
+//! model.*        the denoiser
+//! vae.*          the shape decoder (an encoder may be there, and is left alone)
+//! conditioner.*  the picture encoder
+//! ```
+//!
+//! Pickled checkpoints (`.ckpt`) are never read: unpickling runs code.
+
+use crate::conditioner::Conditioner;
+use crate::config::{Config, Model};
+use crate::dit21::Dit21;
+use crate::hunyuan_dit::HunyuanDit;
+use crate::sampling::{Denoiser, Velocity};
+use crate::shape_vae::{self, ShapeVae, is_encoder_key};
+use crate::weights::{self, TensorSource};
+use crate::{Error, volume};
+use orfeas_torch::WeightsFile;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+const CONFIG_FILE: &str = "config.yaml";
+/// In the order of preference.
+const WEIGHTS_FILES: [&str; 3] = ["model.fp16.safetensors", "model.safetensors", "model.bf16.safetensors"];
+const COMPONENTS: [&str; 3] = ["model", "vae", "conditioner"];
+
+/// An open model folder. Nothing but the header of its weights has been read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What the model is made of.
+    pub config: Config,
+    weights: WeightsFile,
+}
+
+/// All networks of a model.
+#[derive(Debug)]
+pub struct Networks {
+    /// Pictures to context.
+    pub conditioner: Conditioner,
+    /// Context and noise to latents.
+    pub denoiser: AnyDenoiser,
+    /// Latents to a field.
+    pub vae: ShapeVae,
+}
+
+/// The denoiser of either release.
+#[derive(Debug)]
+pub enum AnyDenoiser {
+    /// Hunyuan3D-2's.
+    Hunyuan(HunyuanDit),
+    /// Hunyuan3D-2.1's.
+    Plain(Dit21),
+}
+
+impl Denoiser for AnyDenoiser {
+    fn prepare<'a>(&'a self, context: &Tensor, guidance_scale: f64) -> Velocity<'a> {
+        match self {
+            Self::Hunyuan(dit) => dit.prepare(context, guidance_scale),
+            Self::Plain(dit) => dit.prepare(context, guidance_scale),
+        }
+    }
+}
+
+/// What a folder holds, for an operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// The weights file.
+    pub weights: PathBuf,
+    /// Its length.
+    pub file_bytes: u64,
+    /// Parameters of each component.
+    pub parameters: BTreeMap<String, u64>,
+    /// Element types, with how many parameters have each.
+    pub types: BTreeMap<String, u64>,
+}
+
+impl Checkpoint {
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// The configuration or the weights are missing, unreadable or contradictory;
+    /// [`Error::Pickled`] if the weights are there only as a pickle.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let config = Config::read(&folder.join(CONFIG_FILE))?;
+        let path = WEIGHTS_FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        let Some(path) = path else {
+            return Err(match pickled(folder) {
+                Some(path) => Error::Pickled { path },
+                None => Error::NoWeights { folder: folder.to_owned() },
+            });
+        };
+        Ok(Self { config, weights: WeightsFile::open(&path)? })
+    }
+
+    /// Whether a folder looks like a model.
+    pub fn is_at(folder: &Path) -> bool {
+        folder.join(CONFIG_FILE).is_file()
+    }
+
+    /// The weights file.
+    pub fn weights(&self) -> &WeightsFile {
+        &self.weights
+    }
+
+    /// Sizes and types, from the header.
+    pub fn summary(&self) -> Summary {
+        let mut parameters: BTreeMap<String, u64> = BTreeMap::new();
+        let mut types: BTreeMap<String, u64> = BTreeMap::new();
+        for (key, info) in self.weights.tensors() {
+            let count = info.shape.iter().product::<i64>().unsigned_abs();
+            let component = key.split('.').next().unwrap_or_default();
+            *parameters.entry(component.to_owned()).or_default() += count;
+            let kind = info.kind.map_or_else(|name| name, |kind| format!("{kind:?}"));
+            *types.entry(kind).or_default() += count;
+        }
+        let (weights, file_bytes) = (self.weights.path().to_owned(), self.weights.file_bytes());
+        Summary { weights, file_bytes, parameters, types }
+    }
+
+    /// Loads everything; what does not fit is listed in one error.
+    pub fn load(&self, device: Device, kind: Kind) -> Result<Networks, Error> {
+        let ignored = |key: &str| key.strip_prefix("vae.").is_some_and(is_encoder_key);
+        let networks = weights::load(&self.weights, "", (device, kind), ignored, |w| Networks {
+            conditioner: Conditioner::new(&w.scope("conditioner"), &self.config.conditioner),
+            denoiser: match &self.config.model {
+                Model::Hunyuan(config) => AnyDenoiser::Hunyuan(HunyuanDit::new(&w.scope("model"), config)),
+                Model::Plain(config) => AnyDenoiser::Plain(Dit21::new(&w.scope("model"), config)),
+            },
+            vae: ShapeVae::new(&w.scope("vae"), &self.config.vae),
+        });
+        networks.map_err(|error| self.explain(error))
+    }
+
+    /// Device memory that generation takes at its peak, from the configuration:
+    /// all weights, and the intermediate values of the stage that needs most.
+    pub fn estimate_bytes(&self, kind: Kind, views: i64, chunk_points: i64) -> u64 {
+        let element = kind.elt_size_in_bytes() as u64;
+        let weights: u64 = COMPONENTS
+            .iter()
+            .map(|component| self.summary().parameters.get(*component).copied().unwrap_or(0))
+            .sum::<u64>()
+            * element;
+        let latents = self.config.vae.num_latents;
+        let context = self.config.conditioner.tokens(views);
+        let (tokens, width, ratio) = match &self.config.model {
+            Model::Hunyuan(config) => (latents + context, config.hidden_size, config.mlp_ratio),
+            Model::Plain(config) => (latents + 1, config.hidden_size, 4.0),
+        };
+        // The stream, its norm, the joint projection, GELU, two f32 copies of queries and keys, and the join before the way back.
+        let denoising = (tokens * width) as f64 * (4.0 + 3.0 + 2.0 * ratio + 8.0 + 1.0 + ratio);
+        let encoder = &self.config.conditioner.kwargs.config;
+        let encoding = (context * encoder.hidden_size) as f64 * (6.0 + 2.0 * encoder.mlp_ratio);
+        let heaviest = (denoising.max(encoding) * element as f64) as u64;
+        let decoding = volume::decode_bytes(&self.config.vae, kind, chunk_points);
+        weights + heaviest.max(decoding)
+    }
+
+    /// A file without components is not a model's, and its mismatch lists everything.
+    fn explain(&self, error: Error) -> Error {
+        let has_component = self
+            .weights
+            .keys()
+            .iter()
+            .any(|key| COMPONENTS.iter().any(|component| key.starts_with(&format!("{component}."))));
+        match error {
+            Error::Mismatch(_) if !has_component => {
+                Error::NoComponents { path: self.weights.path().to_owned() }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Loads a VAE that stands in a file of its own, without a prefix.
+pub fn load_vae(
+    file: &WeightsFile,
+    config: &shape_vae::Config,
+    device: Device,
+    kind: Kind,
+) -> Result<ShapeVae, Error> {
+    config.validate()?;
+    weights::load(file, "", (device, kind), is_encoder_key, |w| ShapeVae::new(w, config))
+}
+
+fn pickled(folder: &Path) -> Option<PathBuf> {
+    let names = WEIGHTS_FILES.iter().map(|name| folder.join(name).with_extension("ckpt"));
+    names.into_iter().find(|path| path.is_file())
+}
+
+/// The type to compute in: half on an accelerator, single on the CPU, which has no fast half.
+pub fn default_kind(device: Device) -> Kind {
+    if device == Device::Cpu { Kind::Float } else { Kind::Half }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mini() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mini_checkpoint")
+    }
+
+    /// A copy of the miniature folder whose weights are changed.
+    fn damaged(change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(mini().join(CONFIG_FILE), folder.path().join(CONFIG_FILE)).unwrap();
+        let weights = std::fs::read(mini().join(WEIGHTS_FILES[0])).unwrap();
+        std::fs::write(folder.path().join(WEIGHTS_FILES[0]), change(weights)).unwrap();
+        folder
+    }
+
+    fn replaced(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+        assert_eq!(from.len(), to.len());
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let mut bytes = bytes;
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    }
+
+    fn load_error(folder: &Path) -> Error {
+        let outcome = Checkpoint::open(folder).and_then(|model| model.load(Device::Cpu, Kind::Float));
+        outcome.map(|_| "it loaded").unwrap_err()
+    }
+
+    #[test]
+    fn a_folder_of_the_published_layout_loads() {
+        let model = Checkpoint::open(&mini()).unwrap();
+        assert!(model.load(Device::Cpu, Kind::Float).is_ok());
+        let summary = model.summary();
+        assert_eq!(summary.types.keys().collect::<Vec<_>>(), ["Half"]);
+        assert_eq!(summary.parameters.keys().collect::<Vec<_>>(), ["conditioner", "model", "vae"]);
+        let parameters: u64 = summary.parameters.values().sum();
+        assert!(model.estimate_bytes(Kind::Half, 1, 1024) > 2 * parameters);
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_are_listed_in_one_error() {
+        let folder = damaged(|weights| {
+            let weights = replaced(weights, "model.latent_in.bias", "model.latent_in.bear");
+            replaced(weights, "vae.post_kl.bias", "vae.post_kl.bear")
+        });
+        let Error::Mismatch(mismatch) = load_error(folder.path()) else { panic!("another error") };
+        assert_eq!(mismatch.missing, ["model.latent_in.bias", "vae.post_kl.bias"]);
+        let mut unexpected = mismatch.unexpected;
+        unexpected.sort();
+        assert_eq!(unexpected, ["model.latent_in.bear", "vae.post_kl.bear"]);
+    }
+
+    #[test]
+    fn truncated_weights_are_one_clear_error() {
+        let folder = damaged(|weights| weights[..weights.len() - 100].to_vec());
+        let text = load_error(folder.path()).to_string();
+        assert!(text.contains("cannot read weights") && text.contains("model.fp16.safetensors"), "{text}");
+    }
+
+    #[test]
+    fn pickled_weights_are_not_read_and_the_error_says_how_to_convert() {
+        let folder = damaged(|weights| weights);
+        let safetensors = folder.path().join(WEIGHTS_FILES[0]);
+        std::fs::rename(&safetensors, safetensors.with_extension("ckpt")).unwrap();
+        let error = load_error(folder.path());
+        assert!(matches!(error, Error::Pickled { .. }));
+        assert!(error.to_string().contains("safetensors"), "{error}");
+        std::fs::remove_file(safetensors.with_extension("ckpt")).unwrap();
+        assert!(matches!(load_error(folder.path()), Error::NoWeights { .. }));
+    }
+
+    #[test]
+    fn weights_without_components_are_named_as_such() {
+        let folder = damaged(|_| std::fs::read(mini().with_file_name("dit21.safetensors")).unwrap());
+        assert!(matches!(load_error(folder.path()), Error::NoComponents { .. }));
+    }
+}
