@@ -16,9 +16,9 @@ use crate::sampling::Denoiser;
 use crate::shape_vae::ShapeVae;
 use crate::volume::{self, DEFAULT_BOUND, Method, Request};
 use crate::watch::Unwatched;
-use crate::weights::{self, TensorSource};
+use crate::weights::{self, Prefixed, TensorSource};
 use crate::{Error, hunyuan_dit, shape_vae};
-use orfeas_torch::{TensorInfo, TorchError, WeightsFile, attempt};
+use orfeas_torch::{TorchError, WeightsFile, attempt};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -73,7 +73,7 @@ pub fn dit(dump: &Path, options: &Options) -> Result<Report, Error> {
     let config = dump.dit_config()?;
     config.validate()?;
     let target = (options.device, options.kind);
-    let dit = weights::load(&dump, "", target, |_| false, |w| HunyuanDit::new(w, &config))?;
+    let dit = weights::load(&dump.weights(), "", target, |_| false, |w| HunyuanDit::new(w, &config))?;
     let (x, context) = (dump.input("in.x", options)?, dump.input("in.context", options)?);
     let expected = dump.file.view("out.step")?;
     measure("dit", options, &[expected], || {
@@ -87,7 +87,8 @@ pub fn volume(dump: &Path, options: &Options) -> Result<Report, Error> {
     let config = dump.vae_config()?;
     config.validate()?;
     let target = (options.device, options.kind);
-    let vae = weights::load(&dump, "", target, shape_vae::is_encoder_key, |w| ShapeVae::new(w, &config))?;
+    let vae =
+        weights::load(&dump.weights(), "", target, shape_vae::is_encoder_key, |w| ShapeVae::new(w, &config))?;
     let (z, queries) =
         (dump.input("in.z", options)?, dump.file.load("in.queries", options.device, Kind::Float)?);
     let grid = dump.file.view("out.grid")?;
@@ -180,19 +181,24 @@ impl Dump {
         Ok(Self { file: WeightsFile::open(path)? })
     }
 
+    fn weights(&self) -> Prefixed<'_> {
+        Prefixed { file: &self.file, prefix: "w." }
+    }
+
     fn input(&self, name: &str, options: &Options) -> Result<Tensor, Error> {
         Ok(self.file.load(name, options.device, options.kind)?)
     }
 
     /// Size `axis` of a weight.
     fn size(&self, key: &str, axis: usize) -> Result<i64, Error> {
-        let size = self.info(key).and_then(|info| info.shape.get(axis).copied());
-        size.ok_or_else(|| Error::config("bench", format!("{} has no w.{key}", self.name())))
+        let size = self.weights().info(key).and_then(|info| info.shape.get(axis).copied());
+        size.ok_or_else(|| Error::config("bench", format!("{} has no w.{key}", self.weights().name())))
     }
 
     /// How many of `<prefix>0…`, `<prefix>1…` there are.
     fn count(&self, prefix: &str) -> i64 {
-        let present = |i: &i64| self.keys().iter().any(|key| key.starts_with(&format!("{prefix}{i}.")));
+        let present =
+            |i: &i64| self.weights().keys().iter().any(|key| key.starts_with(&format!("{prefix}{i}.")));
         (0..).take_while(present).count() as i64
     }
 
@@ -215,8 +221,8 @@ impl Dump {
             depth: self.count("double_blocks."),
             depth_single_blocks: self.count("single_blocks."),
             axes_dim: vec![head],
-            qkv_bias: self.info("double_blocks.0.img_attn.qkv.bias").is_some(),
-            guidance_embed: self.info("guidance_in.in_layer.weight").is_some(),
+            qkv_bias: self.weights().info("double_blocks.0.img_attn.qkv.bias").is_some(),
+            guidance_embed: self.weights().info("guidance_in.in_layer.weight").is_some(),
             ..hunyuan_dit::Config::v2_0()
         })
     }
@@ -240,30 +246,77 @@ impl Dump {
             },
             width,
             num_decoder_layers: self.count("transformer.resblocks."),
-            qkv_bias: self.info(&format!("{block}.attn.c_q.bias")).is_some(),
-            qk_norm: self.info("transformer.resblocks.0.attn.attention.q_norm.weight").is_some(),
+            qkv_bias: self.weights().info(&format!("{block}.attn.c_q.bias")).is_some(),
+            qk_norm: self.weights().info("transformer.resblocks.0.attn.attention.q_norm.weight").is_some(),
             scale_factor: 1.0,
             geo_decoder_mlp_expand_ratio: self.size(&format!("{block}.mlp.c_fc.weight"), 0)? / geo_width,
             geo_decoder_downsample_ratio: width / geo_width,
-            geo_decoder_ln_post: self.info("geo_decoder.ln_post.weight").is_some(),
+            geo_decoder_ln_post: self.weights().info("geo_decoder.ln_post.weight").is_some(),
         })
     }
 }
 
-impl TensorSource for Dump {
-    fn name(&self) -> String {
-        self.file.path().display().to_string()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: Options =
+        Options { reps: 2, device: Device::Cpu, kind: Kind::Float, chunk_points: CHUNK_POINTS };
+
+    /// A reference case, as a dump of this module's form.
+    fn dump(
+        case: &str,
+        rename: impl Fn(&str) -> Option<&'static str>,
+        more: &[(&str, Tensor)],
+    ) -> tempfile::TempDir {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let file = WeightsFile::open(&golden.join(format!("{case}.safetensors"))).unwrap();
+        let mut tensors: Vec<(String, Tensor)> = Vec::new();
+        for (name, _) in file.tensors() {
+            let renamed =
+                if name.starts_with("w.") { Some(name.clone()) } else { rename(&name).map(str::to_owned) };
+            tensors.extend(renamed.map(|renamed| (renamed, file.view(&name).unwrap())));
+        }
+        tensors.extend(more.iter().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())));
+        let folder = tempfile::tempdir().unwrap();
+        Tensor::write_safetensors(&tensors, folder.path().join("dump.safetensors")).unwrap();
+        folder
     }
 
-    fn keys(&self) -> Vec<String> {
-        self.file.tensors().filter_map(|(key, _)| Some(key.strip_prefix("w.")?.to_owned())).collect()
+    #[test]
+    fn a_volume_dump_is_timed_and_found_right() {
+        let folder = dump(
+            "vae",
+            |name| match name {
+                "mid.unscaled" => Some("in.z"),
+                "in.queries" => Some("in.queries"),
+                "mid.decoded" => Some("mid.decoded"),
+                "out.logits" => Some("out.logits"),
+                "out.grid_logits" => Some("out.grid"),
+                _ => None,
+            },
+            &[],
+        );
+        let report = volume(&folder.path().join("dump.safetensors"), &OPTIONS).unwrap();
+        assert!(report.max_abs_error < 1e-3, "{report:?}");
+        assert!(report.min_seconds > 0.0 && report.min_seconds <= report.median_seconds);
     }
 
-    fn info(&self, key: &str) -> Option<TensorInfo> {
-        self.file.info(&format!("w.{key}"))
-    }
-
-    fn read(&self, key: &str, device: Device, kind: Kind) -> Result<Tensor, TorchError> {
-        self.file.load(&format!("w.{key}"), device, kind)
+    #[test]
+    fn a_dit_dump_is_timed_and_a_wrong_result_shows() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let case = WeightsFile::open(&golden.join("denoise_cfg5.safetensors")).unwrap();
+        let (x, context) = (case.view("mid.latents0").unwrap(), case.view("in.context").unwrap());
+        let velocity = case.view("mid.velocity1").unwrap();
+        let inputs = |step: Tensor| {
+            [("in.x", x.shallow_clone()), ("in.context", context.shallow_clone()), ("out.step", step)]
+        };
+        // The reference run's second step starts at σ = 0.25 with the same guidance.
+        let right = dump("dit_plain", |_| None, &inputs(&x + &velocity * STEP));
+        let report = dit(&right.path().join("dump.safetensors"), &OPTIONS).unwrap();
+        assert!(report.max_abs_error < 1e-5, "{report:?}");
+        let wrong = dump("dit_plain", |_| None, &inputs(&x + &velocity));
+        let report = dit(&wrong.path().join("dump.safetensors"), &OPTIONS).unwrap();
+        assert!(report.max_abs_error > 0.1, "{report:?}");
     }
 }

@@ -14,8 +14,8 @@ mod u2net;
 mod vae;
 
 use crate::Error;
-use crate::weights::TensorSource;
-use orfeas_torch::{TensorInfo, TorchError, WeightsFile, attempt};
+use crate::weights::Prefixed;
+use orfeas_torch::{TorchError, WeightsFile, attempt};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -123,6 +123,11 @@ impl Case {
         Self::open(&self.file.path().with_file_name(format!("{name}.safetensors")))
     }
 
+    /// The `w.*` tensors under their own names.
+    fn weights(&self) -> Prefixed<'_> {
+        Prefixed { file: &self.file, prefix: "w." }
+    }
+
     fn has(&self, tensor: &str) -> bool {
         self.file.info(tensor).is_some()
     }
@@ -181,31 +186,4 @@ fn difference(ours: &Tensor, theirs: &Tensor) -> (f64, f64) {
     let max_abs = (ours - &theirs).masked_fill(&left_out, 0.0).abs().max().double_value(&[]);
     let greatest = theirs.masked_fill(&left_out, 0.0).abs().max().double_value(&[]);
     (max_abs, max_abs / greatest.max(f64::MIN_POSITIVE))
-}
-
-/// The `w.*` tensors of a case under their own names.
-struct CaseWeights<'a>(&'a Case);
-
-impl CaseWeights<'_> {
-    fn is_empty(&self) -> bool {
-        self.keys().is_empty()
-    }
-}
-
-impl TensorSource for CaseWeights<'_> {
-    fn name(&self) -> String {
-        self.0.name.clone()
-    }
-
-    fn keys(&self) -> Vec<String> {
-        self.0.file.tensors().filter_map(|(key, _)| Some(key.strip_prefix("w.")?.to_owned())).collect()
-    }
-
-    fn info(&self, key: &str) -> Option<TensorInfo> {
-        self.0.file.info(&format!("w.{key}"))
-    }
-
-    fn read(&self, key: &str, device: Device, kind: Kind) -> Result<Tensor, TorchError> {
-        self.0.file.load(&format!("w.{key}"), device, kind)
-    }
 }

@@ -42,6 +42,34 @@ impl TensorSource for WeightsFile {
     }
 }
 
+/// The tensors of a file whose names begin with a prefix, without it.
+#[derive(Debug, Clone, Copy)]
+pub struct Prefixed<'a> {
+    /// The file.
+    pub file: &'a WeightsFile,
+    /// The prefix.
+    pub prefix: &'static str,
+}
+
+impl TensorSource for Prefixed<'_> {
+    fn name(&self) -> String {
+        self.file.path().display().to_string()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let names = self.file.tensors().map(|(name, _)| name);
+        names.filter_map(|name| Some(name.strip_prefix(self.prefix)?.to_owned())).collect()
+    }
+
+    fn info(&self, key: &str) -> Option<TensorInfo> {
+        self.file.info(&format!("{}{key}", self.prefix))
+    }
+
+    fn read(&self, key: &str, device: Device, kind: Kind) -> Result<Tensor, TorchError> {
+        self.file.load(&format!("{}{key}", self.prefix), device, kind)
+    }
+}
+
 /// A scope of a source: `weights.scope("blocks").scope(3)` sees `blocks.3.*`.
 pub struct Weights<'a> {
     source: &'a dyn TensorSource,

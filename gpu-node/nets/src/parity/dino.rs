@@ -1,6 +1,6 @@
 //! Cases of the picture encoder.
 
-use super::{Case, CaseWeights, NETWORK};
+use super::{Case, NETWORK};
 use crate::Error;
 use crate::conditioner::{Conditioner, Config, EncoderConfig, EncoderKind, View};
 use crate::dino::{self, Dino};
@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 fn conditioner(case: &Case, kind: EncoderKind, image_size: i64) -> Result<Conditioner, Error> {
     let config: dino::Config = case.meta("config")?;
     let target = (Device::Cpu, Kind::Float);
-    let dino = weights::load(&CaseWeights(case), "", target, |_| false, |w| Dino::new(w, &config))?;
+    let dino = weights::load(&case.weights(), "", target, |_| false, |w| Dino::new(w, &config))?;
     let config = Config { kind, kwargs: EncoderConfig { config, image_size } };
     config.validate()?;
     Ok(Conditioner::with_encoder(dino, &config, Kind::Float, Device::Cpu))

@@ -1,6 +1,6 @@
 //! Cases of the denoisers.
 
-use super::{Case, CaseWeights, NETWORK};
+use super::{Case, NETWORK};
 use crate::Error;
 use crate::dit21::{self, Dit21};
 use crate::hunyuan_dit::{Config, HunyuanDit};
@@ -13,7 +13,7 @@ pub(super) fn network(case: &Case) -> Result<HunyuanDit, Error> {
     let config: Config = case.meta("config")?;
     config.validate()?;
     let target = (Device::Cpu, Kind::Float);
-    weights::load(&CaseWeights(case), "", target, |_| false, |w| HunyuanDit::new(w, &config))
+    weights::load(&case.weights(), "", target, |_| false, |w| HunyuanDit::new(w, &config))
 }
 
 /// One evaluation, with every intermediate tensor.
@@ -39,7 +39,7 @@ pub(super) fn forward_21(case: &mut Case) -> Result<(), Error> {
     let config: dit21::Config = case.meta("config")?;
     config.validate()?;
     let target = (Device::Cpu, Kind::Float);
-    let dit = weights::load(&CaseWeights(case), "", target, |_| false, |w| Dit21::new(w, &config))?;
+    let dit = weights::load(&case.weights(), "", target, |_| false, |w| Dit21::new(w, &config))?;
     let (x, t, context) = (case.tensor("in.x")?, case.tensor("in.t")?, case.tensor("in.context")?);
     let mut mids: Vec<(String, Tensor)> = Vec::new();
     let out = attempt(|| {

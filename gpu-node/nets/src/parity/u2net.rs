@@ -1,8 +1,9 @@
 //! Cases of the background remover.
 
-use super::{Case, CaseWeights, NETWORK};
+use super::{Case, NETWORK};
+use crate::Error;
 use crate::u2net::{Config, U2Net};
-use crate::{Error, weights};
+use crate::weights::{self, TensorSource};
 use orfeas_torch::attempt;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -12,7 +13,7 @@ pub(super) fn run(case: &mut Case) -> Result<(), Error> {
     let source = holder.as_ref().unwrap_or(case);
     let config = if case.name.starts_with("u2netp") { Config::small() } else { Config::full() };
     let target = (Device::Cpu, Kind::Float);
-    let net = weights::load(&CaseWeights(source), "", target, |_| false, |w| U2Net::new(w, &config))?;
+    let net = weights::load(&source.weights(), "", target, |_| false, |w| U2Net::new(w, &config))?;
     let x = case.tensor("in.x")?;
     let mut maps: Vec<(String, Tensor)> = Vec::new();
     let _ = attempt(|| {
@@ -31,7 +32,7 @@ pub(super) fn run(case: &mut Case) -> Result<(), Error> {
 
 /// The file that a case without weights names, here or in a neighbouring folder.
 fn weights_holder(case: &Case) -> Result<Option<Case>, Error> {
-    if !CaseWeights(case).is_empty() {
+    if !case.weights().keys().is_empty() {
         return Ok(None);
     }
     let named = PathBuf::from(case.text("weights")?);
@@ -44,7 +45,7 @@ fn weights_holder(case: &Case) -> Result<Option<Case>, Error> {
     let candidates = [here.join(&named), above.join(&named)];
     for path in candidates.into_iter().chain(folders.iter().map(|folder| folder.join(name))) {
         if let Ok(holder) = Case::open(&path)
-            && !CaseWeights(&holder).is_empty()
+            && !holder.weights().keys().is_empty()
         {
             return Ok(Some(holder));
         }

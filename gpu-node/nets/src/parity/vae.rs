@@ -1,6 +1,6 @@
 //! Cases of the ShapeVAE: tokens, field, and every way to decode a volume.
 
-use super::{Case, CaseWeights, NETWORK};
+use super::{Case, NETWORK};
 use crate::Error;
 use crate::shape_vae::{Config, ShapeVae, is_encoder_key};
 use crate::volume::{
@@ -34,7 +34,7 @@ pub(super) fn run(case: &mut Case) -> Result<(), Error> {
     let config: Config = case.meta("config")?;
     config.validate()?;
     let target = (Device::Cpu, Kind::Float);
-    let vae = weights::load(&CaseWeights(case), "", target, is_encoder_key, |w| ShapeVae::new(w, &config))?;
+    let vae = weights::load(&case.weights(), "", target, is_encoder_key, |w| ShapeVae::new(w, &config))?;
     let bound = case.meta::<Info>("info").map_or(DEFAULT_BOUND, |info| info.bounds);
 
     let latents = case.tensor("in.latents")?;
