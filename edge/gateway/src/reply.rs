@@ -11,7 +11,7 @@ use serde::Serialize;
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
-    /// The headers; `Content-Length` is added when it is sent.
+    /// The headers.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
@@ -42,14 +42,18 @@ impl Reply {
 
     /// Adds what every response has.
     pub fn sealed(self, request_id: &RequestId) -> Self {
-        let length = self.body.len();
-        // 204 and 304 have no content, and the length of none must not be told (RFC 9110, 8.6).
-        let has_length = !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            && !self.headers.contains_key(CONTENT_LENGTH);
-        let reply = self
-            .with_header(REQUEST_ID, request_id.as_str())
-            .with_header(http::header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-        if has_length { reply.with_header(CONTENT_LENGTH, length.to_string()) } else { reply }
+        self.with_header(REQUEST_ID, request_id.as_str())
+            .with_header(http::header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+    }
+
+    /// Tells the length of the body in memory. 204 and 304 have no content, and the length of none must not be
+    /// told (RFC 9110, 8.6).
+    pub fn with_length(self) -> Self {
+        if matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return self;
+        }
+        let length = self.body.len().to_string();
+        self.with_header(CONTENT_LENGTH, length)
     }
 }
 
@@ -71,10 +75,10 @@ mod tests {
     #[test]
     fn every_response_names_its_request_and_its_length() {
         let id: RequestId = "r-1".parse().unwrap();
-        let reply = Reply::json(StatusCode::OK, &[1, 2]).sealed(&id);
+        let reply = Reply::json(StatusCode::OK, &[1, 2]).with_length().sealed(&id);
         assert_eq!(reply.headers["x-request-id"], "r-1");
         assert_eq!(reply.headers["content-length"], "5");
-        assert_eq!(Reply::empty(StatusCode::OK).sealed(&id).headers["content-length"], "0");
-        assert!(!Reply::empty(StatusCode::NO_CONTENT).sealed(&id).headers.contains_key("content-length"));
+        assert_eq!(Reply::empty(StatusCode::OK).with_length().headers["content-length"], "0");
+        assert!(!Reply::empty(StatusCode::NO_CONTENT).with_length().headers.contains_key("content-length"));
     }
 }

@@ -50,11 +50,11 @@ impl Answer {
     /// task that belongs to this request.
     pub(super) fn send(self, is_head: bool) -> Result<Response, ErrorCode> {
         match self {
-            Self::Full(reply) if is_head || reply.body.is_empty() => without_body(&reply),
+            Self::Full(reply) if is_head || reply.body.is_empty() => without_body(&reply.with_length()),
             Self::File(reply, _) | Self::Stream(reply, _) if is_head => without_body(&reply),
             Self::Full(reply) => {
                 let body = reply.body.clone();
-                with_body(&reply, async move |mut writer| {
+                with_body(&reply.with_length(), async move |mut writer| {
                     if writer.write(body).await {
                         writer.end().await;
                     }
