@@ -27,6 +27,7 @@ pub mod import;
 pub mod mesh;
 pub mod model;
 pub mod normals;
+pub mod render;
 pub mod report;
 pub mod simplify;
 pub mod topology;
