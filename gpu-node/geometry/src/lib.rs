@@ -30,6 +30,7 @@ pub mod normals;
 pub mod render;
 pub mod report;
 pub mod simplify;
+pub mod surface;
 pub mod topology;
 
 pub use mesh::{Bounds, Mesh, MeshError};
