@@ -21,6 +21,7 @@
 //! Conventions are those of glTF: right-handed, +Y up, the model faces +Z, front faces are counter-clockwise,
 //! the origin of texture coordinates is the picture's upper left corner.
 
+pub mod cleanup;
 mod container;
 pub mod export;
 pub mod import;
