@@ -30,8 +30,6 @@ const STEP: f64 = 0.02;
 const GUIDANCE_SCALE: f64 = 5.0;
 /// Heads of the agreed files, which no tensor shows.
 const HEADS: i64 = 8;
-/// Points to a call in the agreed files, and here where the caller gives none.
-pub const CHUNK_POINTS: i64 = 8000;
 
 /// Times of one workload, and how right the result is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -260,8 +258,10 @@ impl Dump {
 mod tests {
     use super::*;
 
+    use crate::volume::CPU_CHUNK_POINTS;
+
     const OPTIONS: Options =
-        Options { reps: 2, device: Device::Cpu, kind: Kind::Float, chunk_points: CHUNK_POINTS };
+        Options { reps: 2, device: Device::Cpu, kind: Kind::Float, chunk_points: CPU_CHUNK_POINTS };
 
     /// A reference case, as a dump of this module's form.
     fn dump(
