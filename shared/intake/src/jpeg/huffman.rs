@@ -178,8 +178,9 @@ impl AcJumps {
         Some(Self { entries, book })
     }
 
-    /// Passes over the coefficients from `from` to the end of a sequential block; `None` for an invalid code
-    /// or a run beyond the block.
+    /// Passes over the AC coefficients of a sequential block; `None` for an invalid code.
+    ///
+    /// A run beyond the block ends it: decoders let that pass without a word.
     #[inline(always)]
     pub(super) fn skip_block(&self, bits: &mut Bits<'_>) -> Option<()> {
         let mut next = 1u32;
@@ -199,11 +200,8 @@ impl AcJumps {
                 return Some(());
             }
             next += self.skip_one(bits, jump)?;
-            if next == BLOCK_END || next >= u32::from(END) {
+            if next >= BLOCK_END {
                 return Some(());
-            }
-            if next > BLOCK_END {
-                return None;
             }
         }
     }

@@ -23,6 +23,12 @@ pub(super) struct Refinement<'t> {
 /// Sixteen zeros.
 const ZRL: u8 = 0xf0;
 
+/// The bit of a coefficient. Decoders let a run pass that ends beyond the band, and put what follows it
+/// beyond the band, or at the last coefficient: a damaged file reads on only for those who do the same.
+fn coefficient(index: u32) -> u64 {
+    1 << index.min(63)
+}
+
 /// Passes over the band's first bits in `blocks`; returns for how many blocks.
 pub(super) fn skip_first(
     bits: &mut Bits<'_>,
@@ -74,11 +80,8 @@ fn first_block(
         let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
         if size > 0 {
             index += run;
-            if index > band.last {
-                return None;
-            }
             bits.skip(size);
-            *nonzero |= 1 << index;
+            *nonzero |= coefficient(index);
             index += 1;
         } else if symbol == ZRL {
             index += 16;
@@ -146,14 +149,11 @@ fn refine_block(
             zeros &= zeros.wrapping_sub(1);
         }
         let target = zeros & zeros.wrapping_neg();
-        if target == 0 && size != 0 {
-            return None;
-        }
         let passed = ahead & target.wrapping_sub(1);
         bits.discard((passed & *nonzero).count_ones());
         ahead &= !(passed | target);
         if size != 0 {
-            *nonzero |= target;
+            *nonzero |= if target != 0 { target } else { coefficient(scan.band.last + 1) };
         }
     }
     if eob_run.0 > 0 {

@@ -163,7 +163,7 @@ fn read_header(body: &[u8], frame: &Frame) -> Result<(Selected, Spectrum), Rejec
     for &[id, table_numbers] in specs {
         let component = frame.components.iter().position(|c| c.id == id).ok_or_else(malformed)?;
         let (dc, ac) = (usize::from(table_numbers >> 4), usize::from(table_numbers & 15));
-        if dc > 3 || ac > 3 || selected.iter().any(|&(other, ..)| other == component) {
+        if selected.iter().any(|&(other, ..)| other == component) {
             return Err(malformed());
         }
         selected.push((component, dc, ac));
@@ -201,14 +201,17 @@ impl Coding {
         process: Process,
         tables: &Tables,
     ) -> Result<Self, Rejection> {
+        let Spectrum { start, end, approximation_high, approximation_low } = *spectrum;
         let dc = |used: &Vec<(usize, usize)>| {
             build(&tables.dc, |n| used.iter().any(|&(dc, _)| dc == n), DcTable::new)
         };
         if process == Process::Sequential {
+            if (start, end, approximation_high, approximation_low) != (0, 63, 0, 0) {
+                return Err(corrupt("the scan's spectral selection is out of range"));
+            }
             let ac = build(&tables.ac, |n| blocks.iter().any(|&(_, ac)| ac == n), AcJumps::new)?;
             return Ok(Self::Sequential { dc: dc(&blocks)?, ac, blocks });
         }
-        let Spectrum { start, end, approximation_high, approximation_low } = *spectrum;
         let is_refinement = approximation_high != 0;
         let valid_band = if start == 0 { end == 0 } else { start <= end && end <= 63 && selected.len() == 1 };
         let valid_bits =
@@ -225,7 +228,7 @@ impl Coding {
         }
         let band = Band { first: u32::from(start), last: u32::from(end) };
         let &(component, _, number) = selected.first().ok_or_else(|| corrupt("the scan has no component"))?;
-        let ac = build_one(tables.ac[number].as_ref(), AcSymbols::new)?;
+        let ac = build_one(tables.ac.get(number).and_then(Option::as_ref), AcSymbols::new)?;
         let (block, eob_run) = (0, EobRun::default());
         Ok(if is_refinement {
             Self::AcRefinement { component, block, band, ac, eob_run }
@@ -244,7 +247,7 @@ impl Coding {
         match self {
             Self::Sequential { blocks, dc, ac } => {
                 let pairs: Option<Vec<_>> =
-                    blocks.iter().map(|&(d, a)| Some((dc[d].as_ref()?, ac[a].as_ref()?))).collect();
+                    blocks.iter().map(|&(d, a)| Some((dc.get(d)?.as_ref()?, ac.get(a)?.as_ref()?))).collect();
                 let pairs = pairs.ok_or_else(|| corrupt("a Huffman table is missing"))?;
                 skip_units(bits, wanted, |bits| {
                     pairs.iter().try_for_each(|(dc, ac)| {
@@ -254,7 +257,7 @@ impl Coding {
                 })
             }
             Self::DcFirst { blocks, dc } => {
-                let tables: Option<Vec<_>> = blocks.iter().map(|&d| dc[d].as_ref()).collect();
+                let tables: Option<Vec<_>> = blocks.iter().map(|&d| dc.get(d)?.as_ref()).collect();
                 let tables = tables.ok_or_else(|| corrupt("a Huffman table is missing"))?;
                 skip_units(bits, wanted, |bits| tables.iter().try_for_each(|dc| dc.skip_difference(bits)))
             }

@@ -44,7 +44,7 @@ impl Pixels {
         let mut rest = compressed;
         while !rest.is_empty() {
             if self.inflater.is_done() {
-                return Err(corrupt("compressed data follows the end of the pixels"));
+                return Err(invalid());
             }
             rest = self.inflate(rest, false)?;
         }
@@ -72,12 +72,17 @@ impl Pixels {
             self.filled = HISTORY_BYTES;
         }
         let inflated = self.inflater.read(compressed, &mut self.output, self.filled, last);
-        let (read, written) = inflated.map_err(|_| corrupt("the compressed pixels are invalid"))?;
+        let (read, written) = inflated.map_err(|_| invalid())?;
         let fresh = self.output.get(self.filled..self.filled + written).unwrap_or_default();
         self.rows.pass_over(fresh)?;
         self.filled += written;
         Ok(compressed.get(read..).unwrap_or_default())
     }
+}
+
+/// One reason for all: which one is found first depends on how far the inflater looks ahead.
+fn invalid() -> Rejection {
+    corrupt("the compressed pixels are invalid")
 }
 
 /// Counts rows and looks at their filter bytes.
@@ -105,11 +110,10 @@ impl Rows {
         let mut at = self.row_left;
         while let Some(&filter) = inflated.get(at) {
             if self.current.rows == 0 {
-                self.current =
-                    self.passes.pop().ok_or_else(|| corrupt("there are more pixels than the header says"))?;
+                self.current = self.passes.pop().ok_or_else(invalid)?;
             }
             if filter > FILTER_MAX {
-                return Err(corrupt("a row has an unknown filter"));
+                return Err(invalid());
             }
             self.current.rows -= 1;
             at += self.current.row_bytes;
@@ -160,6 +164,6 @@ mod tests {
     fn unknown_filters_are_refused() {
         let passes = vec![Pass { rows: 3, row_bytes: 10 }];
         assert_eq!(pushed(passes.clone(), &rows(3, 10, 4), 9), Ok(()));
-        assert_eq!(pushed(passes, &rows(3, 10, 5), 9), Err(corrupt("a row has an unknown filter")));
+        assert_eq!(pushed(passes, &rows(3, 10, 5), 9), Err(invalid()));
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Container {
     /// Set by an animation's frame.
     frame: Option<Size>,
     has_alpha: bool,
+    has_exif: bool,
+    has_xmp: bool,
     picture: Option<Size>,
     is_empty: bool,
     orientation: Option<Orientation>,
@@ -51,6 +53,9 @@ pub(super) struct Container {
 struct Canvas {
     size: Size,
     animated: bool,
+    /// Metadata chunks that the header announces.
+    exif: bool,
+    xmp: bool,
 }
 
 impl Container {
@@ -60,6 +65,8 @@ impl Container {
             canvas: None,
             frame: None,
             has_alpha: false,
+            has_exif: false,
+            has_xmp: false,
             picture: None,
             is_empty: true,
             orientation: None,
@@ -97,8 +104,14 @@ impl Container {
                 }
                 Ok(Payload::collect(*kind, 16))
             }
-            b"EXIF" if self.orientation.is_none() && size <= EXIF_BYTES_MAX => {
-                Ok(Payload::collect(*kind, size as usize))
+            b"EXIF" => {
+                let is_first = !std::mem::replace(&mut self.has_exif, true);
+                let is_read = is_first && size <= EXIF_BYTES_MAX;
+                Ok(if is_read { Payload::collect(*kind, size as usize) } else { Payload::Skipped })
+            }
+            b"XMP " => {
+                self.has_xmp = true;
+                Ok(Payload::Skipped)
             }
             _ => Ok(Payload::Skipped),
         }
@@ -124,6 +137,10 @@ impl Container {
     /// The whole file's picture.
     pub(super) fn finish(&self) -> Result<Picture, Rejection> {
         let size = self.picture.ok_or_else(|| corrupt("there is no picture"))?;
+        // An announced colour profile that is missing is common, and harmless.
+        if self.canvas.is_some_and(|canvas| canvas.exif && !self.has_exif || canvas.xmp && !self.has_xmp) {
+            return Err(corrupt("a metadata chunk is missing that the extended header announces"));
+        }
         let (width, height) = self.canvas.map_or(size, |canvas| canvas.size);
         let orientation = self.orientation.unwrap_or_default();
         Ok(Picture { format: ImageFormat::Webp, width, height, orientation })
@@ -154,7 +171,8 @@ impl Container {
         };
         let size = (1 + u24([w0, w1, w2]), 1 + u24([h0, h1, h2]));
         self.limits.check_dimensions(size.0, size.1)?;
-        self.canvas = Some(Canvas { size, animated: flags & 0b10 != 0 });
+        let has = |flag: u8| flags & flag != 0;
+        self.canvas = Some(Canvas { size, animated: has(0x02), exif: has(0x08), xmp: has(0x04) });
         Ok(())
     }
 

@@ -86,11 +86,15 @@ impl Alpha {
         match self {
             Self::Header(size) => {
                 let Some((&header, rest)) = data.split_first() else { return Ok((0, Progress::NeedsMore)) };
-                *self = match header & 3 {
+                let (compression, preprocessing, reserved) = (header & 3, header >> 4 & 3, header >> 6);
+                *self = match compression {
                     0 => Self::Raw { left: size.0 as usize * size.1 as usize },
                     1 => Self::Lossless(Stream::new(*size)),
                     _ => return Err(corrupt("the alpha data has an unknown compression")),
                 };
+                if preprocessing > 1 || reserved > 1 {
+                    return Err(corrupt("the alpha data has an unknown header"));
+                }
                 let (read, progress) = self.read(rest)?;
                 Ok((1 + read, progress))
             }
