@@ -11,11 +11,16 @@
 
 mod background;
 mod decode;
+mod distance;
 mod error;
+mod export;
 mod family;
 mod inference;
 mod raster;
+mod run;
+mod silhouette;
 mod stage;
+mod texture;
 
 use bytes::Bytes;
 use orfeas_protocol::options::{BackgroundRemoval, JobOptions, JobType};
@@ -24,6 +29,7 @@ use orfeas_protocol::view::ModelChoice;
 pub use error::PipelineError;
 pub use family::FamilyInfo;
 pub use inference::{Inference, InferenceConfig, StartError};
+pub use orfeas_geometry::MeshReport;
 pub use stage::Stage;
 
 /// One job for the pipeline.
@@ -50,21 +56,6 @@ pub struct Generated {
     pub report: MeshReport,
     /// Wall time of each stage that ran, in order, by the stage's name.
     pub stage_seconds: Vec<(&'static str, f64)>,
-}
-
-/// What the mesh is like. Stands here until the geometry crate's report lands.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MeshReport {
-    /// Vertices.
-    pub vertices: usize,
-    /// Triangles.
-    pub faces: usize,
-    /// Whether every edge joins exactly two faces.
-    pub watertight: bool,
-    /// The least corner of the bounding box, in metres.
-    pub min: [f32; 3],
-    /// The greatest corner of the bounding box, in metres.
-    pub max: [f32; 3],
 }
 
 /// A subject without its background.

@@ -1,4 +1,8 @@
 //! The background removal against subjects whose outline is known.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says so by failing; helpers outside of test functions count as well"
+)]
 
 mod specimens;
 

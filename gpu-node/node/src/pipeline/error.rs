@@ -1,6 +1,7 @@
 //! Why a job failed, and which problem code that is.
 
 use orfeas_protocol::problem::Code;
+use orfeas_torch::{FailureClass, TorchError};
 use thiserror::Error;
 
 /// Why the pipeline gave no model.
@@ -37,6 +38,9 @@ pub enum PipelineError {
     /// A tensor operation failed.
     #[error("tensor operation: {0}")]
     Tensor(String),
+    /// The shape cannot be made a mesh.
+    #[error("make the mesh: {0}")]
+    Geometry(String),
     /// The model file cannot be written.
     #[error("write the model file: {0}")]
     Export(String),
@@ -64,8 +68,18 @@ impl PipelineError {
             | Self::Stopped
             | Self::EmptyMesh
             | Self::Tensor(_)
+            | Self::Geometry(_)
             | Self::Export(_)
             | Self::Panicked { .. } => Code::Internal,
+        }
+    }
+}
+
+impl From<TorchError> for PipelineError {
+    fn from(error: TorchError) -> Self {
+        match error.class() {
+            FailureClass::OutOfMemory => Self::OutOfMemory(error.to_string()),
+            FailureClass::DeviceLost | FailureClass::Other => Self::Tensor(error.to_string()),
         }
     }
 }

@@ -1,4 +1,21 @@
-//! What a model family is to the pipeline.
+//! What a model family is to the pipeline: it makes a shape from a cut-out picture. Everything before and after is
+//! the same for all of them.
+//!
+//! ```text
+//!  Subject + Settings ──Family::shape──▶ Shape: a volume to extract, and how the picture lies on it
+//! ```
+
+use orfeas_geometry::Mesh;
+use orfeas_protocol::options::{JobOptions, ModelFormat};
+use orfeas_protocol::preset::Preset;
+use orfeas_protocol::view::ModelChoice;
+use tch::Device;
+
+use super::PipelineError;
+use super::decode::Picture;
+use super::raster::Raster;
+use super::silhouette::Silhouette;
+use super::stage::Steps;
 
 /// A family that this node can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,4 +24,191 @@ pub struct FamilyInfo {
     pub name: &'static str,
     /// The version: of the weights, or of the code where there are none.
     pub version: String,
+}
+
+/// A model family. It lives on the inference thread, which owns its tensors.
+pub(crate) trait Family {
+    fn info(&self) -> FamilyInfo;
+
+    /// Makes the shape of a subject. The result depends on nothing but the arguments, so that a job which is run
+    /// again gives the same model.
+    fn shape(
+        &mut self,
+        subject: &Subject,
+        settings: &Settings,
+        steps: &mut Steps<'_, '_>,
+    ) -> Result<Shape, PipelineError>;
+}
+
+/// The families of this build, for a device.
+pub(crate) fn registry(device: Device) -> Vec<Box<dyn Family>> {
+    vec![Box::new(Silhouette::new(device))]
+}
+
+/// A picture and what of it is the subject.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) picture: Picture,
+    /// How much of each pixel the subject covers, over the same extent as the picture.
+    pub(crate) mask: Raster<f32>,
+}
+
+/// A request's options with everything decided.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) quality: u8,
+    pub(crate) quality_requested: bool,
+    pub(crate) preset: Preset,
+    pub(crate) steps: u16,
+    pub(crate) guidance_scale: Option<f32>,
+    pub(crate) seed: u64,
+    pub(crate) texture: bool,
+    pub(crate) target_faces: usize,
+    pub(crate) format: ModelFormat,
+}
+
+/// The quality of a request that asks for none and whose caller has no history.
+const QUALITY_DEFAULT: u8 = 7;
+
+/// Faces of a model that asks for no number: enough for a smooth outline at arm's length, about 1 MB of geometry.
+const TARGET_FACES_DEFAULT: u32 = 30_000;
+
+impl Settings {
+    pub(crate) fn decide(options: &JobOptions) -> Settings {
+        let quality = options.quality.unwrap_or(QUALITY_DEFAULT);
+        let preset = Preset::for_quality(quality);
+        Settings {
+            quality,
+            quality_requested: options.quality.is_some(),
+            preset,
+            steps: options.steps.unwrap_or(preset.steps()),
+            guidance_scale: options.guidance_scale,
+            seed: options.seed.unwrap_or(0),
+            texture: options.texture,
+            target_faces: options.target_faces.unwrap_or(TARGET_FACES_DEFAULT) as usize,
+            format: options.format,
+        }
+    }
+
+    /// What the job object says about the model.
+    pub(crate) fn choice(&self, family: &FamilyInfo) -> ModelChoice {
+        ModelChoice {
+            family: Some(family.name.to_owned()),
+            version: Some(family.version.clone()),
+            seed: Some(self.seed),
+            steps: Some(self.steps),
+            guidance_scale: self.guidance_scale,
+            quality: Some(self.quality),
+            quality_source: Some(if self.quality_requested { "request" } else { "default" }.to_owned()),
+        }
+    }
+}
+
+/// What a family makes.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) volume: Volume,
+    /// How the picture lies on the shape; `None` for a family that does not know, whose shape is then fitted to the
+    /// subject's outline.
+    pub(crate) projection: Option<Projection>,
+}
+
+/// A scalar field on a grid: positive inside, and outside everywhere on the border. +Y up, the front toward +Z.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Volume {
+    /// Samples along x, y and z; z runs fastest.
+    pub(crate) dims: [usize; 3],
+    pub(crate) samples: Vec<f32>,
+    /// Position of the first sample.
+    pub(crate) origin: [f32; 3],
+    /// Distance between samples.
+    pub(crate) spacing: f32,
+}
+
+impl Volume {
+    /// With its middle at the origin.
+    pub(crate) fn centred(dims: [usize; 3], samples: Vec<f32>, spacing: f32) -> Self {
+        let origin = dims.map(|count| -0.5 * spacing * count.saturating_sub(1) as f32);
+        Self { dims, samples, origin, spacing }
+    }
+}
+
+/// Where a point of the shape is in the picture, seen from the front: u to the right and v down, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Projection {
+    pub(crate) scale: [f32; 2],
+    pub(crate) offset: [f32; 2],
+}
+
+impl Projection {
+    /// Lays the subject's outline over the mesh's box, for shapes that were made in a frame of their own.
+    pub(crate) fn fitted(mesh: &Mesh, mask: &Raster<f32>) -> Option<Projection> {
+        let bounds = mesh.bounds()?;
+        let subject = Extent::of(mask)?;
+        let fit = |axis: usize, low: usize, high: usize, samples: usize, sign: f32| {
+            let length = (bounds.max[axis] - bounds.min[axis]).max(f32::MIN_POSITIVE);
+            let scale = sign * (high - low) as f32 / samples as f32 / length;
+            let middle = (low + high) as f32 / (2 * samples) as f32;
+            (scale, middle - scale * 0.5 * (bounds.min[axis] + bounds.max[axis]))
+        };
+        let (scale_u, offset_u) = fit(0, subject.left, subject.right, mask.width(), 1.0);
+        let (scale_v, offset_v) = fit(1, subject.top, subject.bottom, mask.height(), -1.0);
+        Some(Projection { scale: [scale_u, scale_v], offset: [offset_u, offset_v] })
+    }
+
+    pub(crate) fn uv(&self, [x, y, _]: [f32; 3]) -> [f32; 2] {
+        [self.offset[0] + self.scale[0] * x, self.offset[1] + self.scale[1] * y]
+    }
+}
+
+/// The rectangle of pixels that hold the subject; right and bottom are just outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) left: usize,
+    pub(crate) top: usize,
+    pub(crate) right: usize,
+    pub(crate) bottom: usize,
+}
+
+impl Extent {
+    /// `None` when no pixel is mostly covered.
+    pub(crate) fn of(mask: &Raster<f32>) -> Option<Extent> {
+        let mut extent = Extent { left: usize::MAX, top: usize::MAX, right: 0, bottom: 0 };
+        for y in 0..mask.height() {
+            for (x, _) in mask.row(y).iter().enumerate().filter(|(_, value)| **value >= 0.5) {
+                extent.left = extent.left.min(x);
+                extent.right = extent.right.max(x + 1);
+                extent.top = extent.top.min(y);
+                extent.bottom = extent.bottom.max(y + 1);
+            }
+        }
+        (extent.right > 0).then_some(extent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fitted_projection_puts_the_box_on_the_outline_upright() {
+        let positions = vec![[-1.0, -2.0, 0.0], [3.0, -2.0, 0.0], [3.0, 2.0, 1.0]];
+        let mesh = Mesh::new(positions, vec![[0, 1, 2]]).unwrap();
+        let mask = Raster::from_fn(40, 20, |x, y| {
+            f32::from(u8::from((10..30).contains(&x) && (5..15).contains(&y)))
+        });
+        let projection = Projection::fitted(&mesh, &mask).unwrap();
+        let close = |[u, v]: [f32; 2], x: f32, y: f32| (u - x).abs() < 1e-6 && (v - y).abs() < 1e-6;
+        assert!(close(projection.uv([-1.0, 2.0, 0.0]), 0.25, 0.25), "upper left");
+        assert!(close(projection.uv([3.0, -2.0, 0.0]), 0.75, 0.75), "lower right");
+    }
+
+    #[test]
+    fn left_out_options_take_the_preset() {
+        let settings = Settings::decide(&JobOptions::default());
+        assert_eq!((settings.quality, settings.steps, settings.quality_requested), (7, 50, false));
+        let asked =
+            Settings::decide(&JobOptions { quality: Some(3), steps: Some(9), ..JobOptions::default() });
+        assert_eq!((asked.preset, asked.steps), (Preset::Fast, 9));
+    }
 }

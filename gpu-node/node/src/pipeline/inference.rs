@@ -2,12 +2,17 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use orfeas_torch::{Backend, DeviceChoice, TorchError, attempt};
+use tch::Device;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::family::registry;
+use super::run::run;
 use super::{FamilyInfo, Generated, GenerationRequest, Monitor, PipelineError, Stage};
 
 /// How to start an inference thread.
@@ -17,8 +22,12 @@ pub struct InferenceConfig {
     pub default_family: String,
     /// Jobs that may wait for the thread beside the one that runs; more are answered [`PipelineError::Busy`].
     pub queue_depth: usize,
-    /// Threads of a tensor operation on the CPU.
+    /// Threads of a tensor operation on the CPU; set once for the process, by the first thread that starts.
     pub cpu_threads: usize,
+    /// The device whose tensors the thread owns.
+    pub device: DeviceChoice,
+    /// Where the CUDA libraries are, if not beside the linked ones.
+    pub cuda_folder: Option<PathBuf>,
 }
 
 impl Default for InferenceConfig {
@@ -28,6 +37,8 @@ impl Default for InferenceConfig {
             default_family: "silhouette".to_owned(),
             queue_depth: 2,
             cpu_threads: thread::available_parallelism().map_or(1, usize::from),
+            device: DeviceChoice::Auto,
+            cuda_folder: None,
         }
     }
 }
@@ -38,6 +49,9 @@ pub enum StartError {
     /// The default family is not one of the registry.
     #[error("no model family is called {0}")]
     UnknownFamily(String),
+    /// The device is not there, or its libraries do not load.
+    #[error("open the device")]
+    Device(#[from] TorchError),
     /// The operating system gave no thread.
     #[error("start the inference thread")]
     Thread(#[from] std::io::Error),
@@ -57,14 +71,19 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// Starts the thread.
+    /// Loads the device's libraries and starts the thread.
     ///
     /// # Errors
-    /// The default family is unknown, or the system gives no thread.
+    /// The device cannot be opened, the default family is unknown, or the system gives no thread.
     pub fn start(config: InferenceConfig) -> Result<Inference, StartError> {
-        let families: Arc<[FamilyInfo]> = Arc::new([]);
+        let device = Backend::load(config.cuda_folder.as_deref())?.device(config.device)?;
+        let families: Arc<[FamilyInfo]> = registry(device).iter().map(|family| family.info()).collect();
+        if !families.iter().any(|family| family.name == config.default_family) {
+            return Err(StartError::UnknownFamily(config.default_family));
+        }
         let (commands, inbox) = mpsc::channel(config.queue_depth.max(1));
-        thread::Builder::new().name("inference".to_owned()).spawn(move || serve(inbox))?;
+        let thread = thread::Builder::new().name("inference".to_owned());
+        thread.spawn(move || serve(inbox, device, &config))?;
         Ok(Inference { commands, families })
     }
 
@@ -109,23 +128,29 @@ impl Monitor for Caller<'_> {
     }
 }
 
-fn serve(mut inbox: mpsc::Receiver<Command>) {
+fn serve(mut inbox: mpsc::Receiver<Command>, device: Device, config: &InferenceConfig) {
+    tch::set_num_threads(i32::try_from(config.cpu_threads).unwrap_or(1).max(1));
+    // Gradients are switched off for each thread by itself.
+    let _no_gradients = tch::no_grad_guard();
+    let mut families = registry(device);
     while let Some(Command { request, monitor, reply }) = inbox.blocking_recv() {
         let mut caller = Caller { monitor, reply: &reply, stage: Stage::Decode.as_str() };
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(&request, &mut caller)));
-        let outcome = outcome.unwrap_or_else(|payload| {
-            Err(PipelineError::Panicked { stage: caller.stage, message: panic_message(payload.as_ref()) })
-        });
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            // Failed tensor operations panic inside of tch; `attempt` makes errors of them.
+            attempt(|| run(&mut families, &config.default_family, &request, &mut caller))
+        }));
+        let outcome = match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(failed_operation)) => Err(failed_operation.into()),
+            Err(payload) => {
+                // Whatever a family was in the middle of is lost with the job.
+                families = registry(device);
+                Err(PipelineError::Panicked { stage: caller.stage, message: panic_message(payload.as_ref()) })
+            }
+        };
         // The caller may have gone; then nobody wants the answer.
         let _ = reply.send(outcome);
     }
-}
-
-fn run(request: &GenerationRequest, monitor: &mut dyn Monitor) -> Result<Generated, PipelineError> {
-    if monitor.is_cancelled() {
-        return Err(PipelineError::Cancelled);
-    }
-    Err(PipelineError::NotSupported(request.job_type.to_string()))
 }
 
 fn panic_message(payload: &(dyn Any + Send)) -> String {

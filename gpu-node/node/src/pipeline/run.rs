@@ -1,0 +1,97 @@
+//! One job from its file to its model: the stages in their order.
+
+use orfeas_geometry::cleanup::{CleanOptions, clean};
+use orfeas_geometry::normals::vertex_normals;
+use orfeas_geometry::surface::{DenseVolume, GridFrame, SurfaceOptions, extract_closed_surface};
+use orfeas_geometry::{Mesh, MeshReport, Model, simplify};
+use orfeas_protocol::options::JobType;
+
+use super::family::{Family, Projection, Settings, Shape, Subject, Volume};
+use super::stage::{Stage, Track};
+use super::{Generated, GenerationRequest, Monitor, PipelineError};
+use super::{background, decode, export, texture};
+
+/// Runs a job with one of the families.
+///
+/// # Errors
+/// As [`PipelineError`] says.
+pub(super) fn run(
+    families: &mut [Box<dyn Family>],
+    default_family: &str,
+    request: &GenerationRequest,
+    monitor: &mut dyn Monitor,
+) -> Result<Generated, PipelineError> {
+    if request.job_type != JobType::Generation3d {
+        return Err(PipelineError::NotSupported(format!("job type {}", request.job_type)));
+    }
+    let name = request.options.model.as_deref().unwrap_or(default_family);
+    let family = families.iter_mut().find(|family| family.info().name == name);
+    let family = family.ok_or_else(|| PipelineError::NotSupported(format!("model family {name}")))?;
+    let settings = Settings::decide(&request.options);
+
+    let mut track = Track::new(monitor);
+    let picture = track.run(Stage::Decode, |_| decode::decode(&request.image))?;
+    let removal = request.options.remove_background;
+    let mask = track.run(Stage::Background, |_| background::remove(&picture, removal))?;
+    let subject = Subject { picture, mask };
+    let Shape { volume, projection } =
+        track.run(Stage::Shape, |steps| family.shape(&subject, &settings, steps))?;
+    let mesh = track.run(Stage::Surface, |_| surface(&volume))?;
+    drop(volume);
+    let mesh = track.run(Stage::Cleanup, |_| cleaned(&mesh))?;
+    let mesh = track.run(Stage::Simplify, |_| fewer_faces(&mesh, settings.target_faces))?;
+    let projection = match projection {
+        Some(projection) => projection,
+        None => Projection::fitted(&mesh, &subject.mask).ok_or(PipelineError::EmptyMesh)?,
+    };
+    let painted = if settings.texture {
+        Some(track.run(Stage::Texture, |_| texture::paint(&mesh, &projection, &subject))?)
+    } else {
+        None
+    };
+    let (file, report) = track.run(Stage::Export, |_| {
+        let model = match painted {
+            Some(painted) => Model::textured(centred(painted.mesh)?, export::encode(&painted.texture)?),
+            None => {
+                let normals = vertex_normals(&mesh);
+                Model::untextured(centred(mesh.with_normals(normals).map_err(unusable)?)?)
+            }
+        };
+        Ok((export::write(&model, settings.format)?, MeshReport::of(&model.mesh)))
+    })?;
+    Ok(Generated {
+        file,
+        media_type: settings.format.media_type(),
+        model: settings.choice(&family.info()),
+        report,
+        stage_seconds: track.finish(),
+    })
+}
+
+fn surface(volume: &Volume) -> Result<Mesh, PipelineError> {
+    let frame = GridFrame { origin: volume.origin, cell_size: [volume.spacing; 3] };
+    let dense = DenseVolume::new(volume.dims, &volume.samples).map_err(unusable)?;
+    let mesh = extract_closed_surface(&dense, &SurfaceOptions::new(0.0, frame)).map_err(unusable)?;
+    if mesh.is_empty() { Err(PipelineError::EmptyMesh) } else { Ok(mesh) }
+}
+
+/// One solid for each part of the subject that is large enough to be meant.
+fn cleaned(mesh: &Mesh) -> Result<Mesh, PipelineError> {
+    let mesh = clean(mesh, &CleanOptions::default());
+    if mesh.is_empty() { Err(PipelineError::EmptyMesh) } else { Ok(mesh) }
+}
+
+fn fewer_faces(mesh: &Mesh, target: usize) -> Result<Mesh, PipelineError> {
+    if mesh.triangles().len() <= target {
+        return Ok(mesh.clone());
+    }
+    simplify::simplify(mesh, target).map_err(unusable)
+}
+
+fn centred(mesh: Mesh) -> Result<Mesh, PipelineError> {
+    mesh.centred(export::EXTENT_M).map_err(unusable)
+}
+
+fn unusable(error: impl std::error::Error) -> PipelineError {
+    PipelineError::Geometry(error.to_string())
+}
