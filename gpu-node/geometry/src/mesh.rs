@@ -154,15 +154,13 @@ impl Mesh {
 
     /// The box around all vertices; `None` without vertices.
     pub fn bounds(&self) -> Option<Bounds> {
-        let first = *self.positions.first()?;
-        let mut bounds = Bounds { min: first, max: first };
-        for position in &self.positions {
-            for axis in 0..3 {
-                bounds.min[axis] = bounds.min[axis].min(position[axis]);
-                bounds.max[axis] = bounds.max[axis].max(position[axis]);
-            }
+        let mut least = Vec3::from(*self.positions.first()?);
+        let mut greatest = least;
+        for &position in &self.positions {
+            least = least.min(position.into());
+            greatest = greatest.max(position.into());
         }
-        Some(bounds)
+        Some(Bounds { min: least.into(), max: greatest.into() })
     }
 
     /// The area of all triangles.
@@ -247,13 +245,6 @@ impl Mesh {
             uvs: self.uvs.as_deref().map(|values| pick(values, sources)),
             colours: self.colours.as_deref().map(|values| pick(values, sources)),
         }
-    }
-
-    /// The same vertices over other triangles, whose indices are in range.
-    pub(crate) fn with_triangles(mut self, triangles: Vec<[u32; 3]>) -> Self {
-        debug_assert!(triangles.iter().flatten().all(|&vertex| (vertex as usize) < self.positions.len()));
-        self.triangles = triangles;
-        self
     }
 
     fn check_length(&self, attribute: &'static str, found: usize) -> Result<(), MeshError> {

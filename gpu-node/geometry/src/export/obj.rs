@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use super::{ExportError, vertex_colours};
 use crate::model::Model;
+use crate::report::weld;
 
 /// The model as an OBJ file, with a vertex's colour behind its position (0 to 1, sRGB) as most readers of meshes
-/// expect it.
+/// expect it. Vertices at one position, along a texture seam, are written once: a closed mesh stays closed.
 ///
 /// # Errors
 /// The texture cannot be read.
@@ -15,7 +16,10 @@ pub fn obj(model: &Model) -> Result<Vec<u8>, ExportError> {
     let colours = vertex_colours(model)?;
     let mut text = format!("# ORFEAS {}\no model\n", env!("CARGO_PKG_VERSION"));
     // Writing to a String does not fail.
-    for (vertex, [x, y, z]) in mesh.positions().iter().enumerate() {
+    let welded = weld(mesh);
+    for &vertex in &welded.sources {
+        let vertex = vertex as usize;
+        let [x, y, z] = mesh.positions()[vertex];
         let _ = write!(text, "v {x} {y} {z}");
         if let Some([r, g, b, _]) = colours.as_ref().map(|colours| colours[vertex]) {
             let [r, g, b] = [r, g, b].map(|channel| f32::from(channel) / 255.0);
@@ -26,11 +30,12 @@ pub fn obj(model: &Model) -> Result<Vec<u8>, ExportError> {
     for [x, y, z] in mesh.normals().unwrap_or_default() {
         let _ = writeln!(text, "vn {x} {y} {z}");
     }
-    for corners in mesh.triangles() {
+    for (corners, places) in mesh.triangles().iter().zip(&welded.triangles) {
         // Counted from one.
-        let [a, b, c] = corners.map(|vertex| vertex + 1);
+        let [a, b, c] = places.map(|place| place + 1);
+        let [n, o, p] = corners.map(|vertex| vertex + 1);
         let _ = match mesh.normals() {
-            Some(_) => writeln!(text, "f {a}//{a} {b}//{b} {c}//{c}"),
+            Some(_) => writeln!(text, "f {a}//{n} {b}//{o} {c}//{p}"),
             None => writeln!(text, "f {a} {b} {c}"),
         };
     }

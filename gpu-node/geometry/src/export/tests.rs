@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::import::{ImportError, read_glb};
+use crate::mesh::Mesh;
 use crate::mesh::tests::{cube, tetrahedron};
 use crate::model::ImageFormat;
 use crate::normals::vertex_normals;
@@ -26,13 +27,13 @@ fn a_glb_reads_back_as_what_was_written() {
 fn a_large_mesh_has_wide_indices() {
     let positions: Vec<[f32; 3]> = (0..70_000).map(|i| [i as f32, (i % 7) as f32, (i % 11) as f32]).collect();
     let triangles = (0..69_998).map(|i| [i, i + 1, i + 2]).collect();
-    let model = Model::untextured(crate::mesh::Mesh::new(positions, triangles).unwrap());
+    let model = Model::untextured(Mesh::new(positions, triangles).unwrap());
     assert_eq!(read_glb(&glb(&model).unwrap()).unwrap(), model);
 }
 
 #[test]
 fn an_empty_mesh_is_no_glb() {
-    let empty = Model::untextured(crate::mesh::Mesh::default());
+    let empty = Model::untextured(Mesh::default());
     assert!(matches!(glb(&empty), Err(ExportError::Empty)));
 }
 
@@ -77,4 +78,17 @@ fn obj_and_ply_take_their_colours_from_the_texture() {
     let body = file.windows(end.len()).position(|window| window == end).unwrap() + end.len();
     assert_eq!(file.len() - body, 8 * (12 + 12 + 3) + 12 * 13);
     assert_eq!(file[body + 24..body + 27], [255, 0, 0]);
+}
+
+#[test]
+fn a_texture_seam_is_no_gap_in_obj_and_ply() {
+    let cube = cube();
+    let corners: Vec<u32> = cube.triangles().iter().flatten().copied().collect();
+    let positions = corners.iter().map(|&vertex| cube.positions()[vertex as usize]).collect();
+    let split = Mesh::new(positions, (0..12).map(|t| [3 * t, 3 * t + 1, 3 * t + 2]).collect()).unwrap();
+    let text = String::from_utf8(obj(&Model::untextured(split.clone())).unwrap()).unwrap();
+    assert_eq!(text.lines().filter(|line| line.starts_with("v ")).count(), 8);
+    assert!(text.lines().any(|line| line == "f 1 2 3"), "{text}");
+    let file = ply(&Model::untextured(split)).unwrap();
+    assert!(String::from_utf8_lossy(&file).contains("element vertex 8\n"));
 }
