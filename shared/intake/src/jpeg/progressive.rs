@@ -100,7 +100,13 @@ pub(super) fn skip_refinement(
     scan: Refinement<'_>,
     eob_run: &mut EobRun,
 ) -> Result<u32, Rejection> {
+    let band = scan.band.mask();
     for (read, nonzero) in (0..).zip(blocks.iter_mut()) {
+        // Within a run, a block without coefficients in the band has no bits at all.
+        if eob_run.0 > 0 && *nonzero & band == 0 {
+            eob_run.0 -= 1;
+            continue;
+        }
         let (snapshot, run_before) = (*bits, *eob_run);
         let mut refined = *nonzero;
         let outcome = refine_block(bits, scan, &mut refined, eob_run);
@@ -129,7 +135,7 @@ fn refine_block(
     eob_run: &mut EobRun,
 ) -> Option<()> {
     // Coefficients of the band at or behind the next one.
-    let mut ahead = (u64::MAX << scan.band.first) & (u64::MAX >> (63 - scan.band.last));
+    let mut ahead = scan.band.mask();
     while eob_run.0 == 0 && ahead != 0 {
         let symbol = scan.ac.take(bits)?;
         let (run, size) = (u32::from(symbol >> 4), symbol & 15);

@@ -44,6 +44,13 @@ pub(super) struct Band {
     pub(super) last: u32,
 }
 
+impl Band {
+    /// A bit for each coefficient of the band.
+    pub(super) fn mask(self) -> u64 {
+        (u64::MAX << self.first) & (u64::MAX >> (63 - self.last))
+    }
+}
+
 /// Blocks that an MCU of an interleaved scan may have (T.81, B.2.3).
 const MCU_BLOCKS_MAX: u32 = 10;
 

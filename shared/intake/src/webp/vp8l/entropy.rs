@@ -129,7 +129,9 @@ impl EntropyImage {
                     let is_complete = image.read(bits)?;
                     if is_complete {
                         let groups = image.values.take().map(Values::into_groups).unwrap_or_default();
-                        self.tiles = Some(Tiles { bits: *tile_bits, width: image.width, groups });
+                        let has_tiles = groups.iter().any(|&group| group > 0);
+                        self.tiles =
+                            has_tiles.then(|| Tiles { bits: *tile_bits, width: image.width, groups });
                         self.prepare_groups();
                     }
                     is_complete
@@ -306,6 +308,13 @@ impl Group {
         run: usize,
         values: &mut Option<Values>,
     ) -> Result<(usize, RunEnd), Rejection> {
+        // A picture of one colour takes no bits, so that a few bytes may stand for all of its pixels.
+        if self.main.is_trivial() && self.is_green_only && values.is_none() {
+            let is_literal = matches!(self.step(&mut bits.clone()), Step::Literal(_));
+            if is_literal {
+                return Ok((run, RunEnd::Complete));
+            }
+        }
         for passed in 0..run {
             let step = if bits.unread() >= PIXEL_BYTES_MAX {
                 self.step(bits)
