@@ -17,7 +17,10 @@ use crate::shape_vae::{self, ShapeVae, is_encoder_key};
 use crate::weights::{self, TensorSource};
 use crate::{Error, volume};
 use orfeas_torch::WeightsFile;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -117,6 +120,31 @@ impl Checkpoint {
         }
         let (weights, file_bytes) = (self.weights.path().to_owned(), self.weights.file_bytes());
         Summary { weights, file_bytes, parameters, types }
+    }
+
+    /// A name for what the folder holds: a digest of the configuration, the
+    /// weights' header, and samples of the weights. Reading all of a 5 GB file
+    /// would take longer than loading it.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        const SAMPLES: u64 = 64;
+        const SAMPLE_BYTES: usize = 4096;
+        let path = self.weights.path();
+        let cannot_read = |source| Error::Read { path: path.to_owned(), source };
+        let mut digest = Sha256::new();
+        let config = path.with_file_name(CONFIG_FILE);
+        digest.update(std::fs::read(&config).map_err(|source| Error::Read { path: config, source })?);
+        for (key, info) in self.weights.tensors() {
+            digest.update(format!("{key} {:?} {:?};", info.shape, info.kind));
+        }
+        let file = File::open(path).map_err(cannot_read)?;
+        // From the first byte to the last, evenly.
+        let last = self.weights.file_bytes().saturating_sub(SAMPLE_BYTES as u64);
+        let mut sample = vec![0; SAMPLE_BYTES.min(self.weights.file_bytes() as usize)];
+        for i in 0..SAMPLES {
+            file.read_exact_at(&mut sample, last * i / (SAMPLES - 1)).map_err(cannot_read)?;
+            digest.update(&sample);
+        }
+        Ok(digest.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Loads everything; what does not fit is listed in one error.
@@ -233,6 +261,23 @@ mod tests {
         assert_eq!(summary.parameters.keys().collect::<Vec<_>>(), ["conditioner", "model", "vae"]);
         let parameters: u64 = summary.parameters.values().sum();
         assert!(model.estimate_bytes(Kind::Half, 1, 1024) > 2 * parameters);
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_the_weights_and_the_configuration() {
+        let fingerprint = |folder: &Path| Checkpoint::open(folder).unwrap().fingerprint().unwrap();
+        let same = damaged(|weights| weights);
+        assert_eq!(fingerprint(same.path()), fingerprint(&mini()));
+        let last_bit = |mut weights: Vec<u8>| {
+            let last = weights.len() - 1;
+            weights[last] ^= 1;
+            weights
+        };
+        let (changed, config) = (damaged(last_bit), same.path().join(CONFIG_FILE));
+        assert_ne!(fingerprint(changed.path()), fingerprint(&mini()));
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text + "\n").unwrap();
+        assert_ne!(fingerprint(same.path()), fingerprint(&mini()));
     }
 
     #[test]
