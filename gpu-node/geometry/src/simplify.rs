@@ -7,12 +7,11 @@
 
 mod collapse;
 mod quadric;
-
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+mod queue;
 
 use crate::mesh::{Mesh, MeshError};
 use collapse::Surface;
+use queue::{Candidate, ErrorQueue};
 
 /// How picky a collapse is about the triangles that it leaves: the least cosine between a face's normals
 /// before and after. The second round takes what the first refused, short of turning a face over.
@@ -34,54 +33,19 @@ pub fn simplify(mesh: &Mesh, target_faces: usize) -> Result<Mesh, MeshError> {
     surface.into_mesh()
 }
 
-/// A candidate in the queue. It is out of date once either end has moved: `stamp` tells.
-struct Candidate {
-    error: f64,
-    half_edge: u32,
-    stamp: u32,
-}
-
-impl Ord for Candidate {
-    /// The least error is the greatest candidate; equal ones go by number, so that results repeat.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.error.total_cmp(&self.error).then_with(|| other.half_edge.cmp(&self.half_edge))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Candidate {}
-
 fn collapse_cheapest(surface: &mut Surface, target_faces: usize, least_cosine: f64) {
     if surface.faces() <= target_faces {
         return;
     }
-    let candidate = |surface: &Surface, half_edge: u32| Candidate {
-        error: surface.error(half_edge),
-        half_edge,
-        stamp: surface.stamp(half_edge),
-    };
-    let mut queue: BinaryHeap<Candidate> =
-        surface.edges().into_iter().map(|half_edge| candidate(surface, half_edge)).collect();
-    let mut changed = Vec::new();
+    let mut queue = ErrorQueue::new();
+    let mut changed = surface.edges();
     while surface.faces() > target_faces {
-        let Some(next) = queue.pop() else { return };
-        if !surface.is_current(next.half_edge, next.stamp) {
-            continue;
+        for half_edge in changed.drain(..) {
+            queue.push(surface.error(half_edge), Candidate { half_edge, stamp: surface.stamp(half_edge) });
         }
-        changed.clear();
-        if surface.try_collapse(next.half_edge, least_cosine, &mut changed) {
-            queue.extend(changed.iter().map(|&half_edge| candidate(surface, half_edge)));
+        let Some(Candidate { half_edge, stamp }) = queue.pop() else { return };
+        if surface.is_current(half_edge, stamp) {
+            surface.try_collapse(half_edge, least_cosine, &mut changed);
         }
     }
 }

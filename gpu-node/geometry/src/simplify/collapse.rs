@@ -183,13 +183,13 @@ impl Surface {
     }
 
     /// Collapses an edge if the surface stays what it is; adds the edges whose errors have changed to `changed`.
-    pub(super) fn try_collapse(&mut self, h: u32, least_cosine: f64, changed: &mut Vec<u32>) -> bool {
+    pub(super) fn try_collapse(&mut self, h: u32, least_cosine: f64, changed: &mut Vec<u32>) {
         let (a, b) = self.ends(h);
         let (quadric, place) = self.best_place(h);
         // What counts is the place that the file can hold.
         let place = position_f64((place + self.centre).as_vec3().into()) - self.centre;
         if !self.keeps_topology(h) || !self.keeps_shape(h, place, least_cosine) {
-            return false;
+            return;
         }
         self.mix_colours(a, b, place);
         self.quadrics[a as usize] = quadric;
@@ -205,7 +205,6 @@ impl Surface {
                 }
             }
         });
-        true
     }
 
     /// The link condition: the ends share exactly the vertices across from the edge, and a border is crossed by
