@@ -40,7 +40,11 @@ const DRAWN_PART_MIN: f32 = 0.002;
 const FOUND_PART_MIN: f32 = 0.05;
 
 /// An enclosed gap smaller than this beside the largest part is noise rather than a hole.
-const PINHOLE_PART_MAX: f32 = 0.0003;
+const PINHOLE_DRAWN: f32 = 0.0003;
+const PINHOLE_FOUND: f32 = 0.002;
+
+/// Lines thinner than a pixel are drawn half transparent; they belong to the subject as well.
+const WIRE_GAIN: f32 = 1.35;
 
 /// How much of each pixel the subject covers, 0 to 1; at most 1024 pixels a side, over the same extent as the picture.
 ///
@@ -52,10 +56,13 @@ pub(crate) fn remove(picture: &Picture, removal: BackgroundRemoval) -> Result<Ra
     let transparent = part(&alpha, |a| a < 0.5);
     match removal {
         BackgroundRemoval::Never => Ok(alpha.map(|_| 1.0)),
-        BackgroundRemoval::Auto if transparent >= CUT_OUT_PART_MIN => accept(alpha, DRAWN_PART_MIN, 1.0),
+        BackgroundRemoval::Auto if transparent >= CUT_OUT_PART_MIN => {
+            let mask = alpha.map(|a| (a * WIRE_GAIN).min(1.0));
+            accept(mask, DRAWN_PART_MIN, PINHOLE_DRAWN, 1.0)
+        }
         BackgroundRemoval::Auto | BackgroundRemoval::Always => {
             let mask = by_colour(&flattened(picture, (width, height)))?;
-            accept(mask.zip(&alpha, |m, a| m.min(a)), FOUND_PART_MIN, SUBJECT_PART_MAX)
+            accept(mask.zip(&alpha, |m, a| m.min(a)), FOUND_PART_MIN, PINHOLE_FOUND, SUBJECT_PART_MAX)
         }
     }
 }
@@ -63,9 +70,10 @@ pub(crate) fn remove(picture: &Picture, removal: BackgroundRemoval) -> Result<Ra
 fn accept(
     mut mask: Raster<f32>,
     relative_part_min: f32,
+    pinhole: f32,
     part_max: f32,
 ) -> Result<Raster<f32>, PipelineError> {
-    parts::clean(&mut mask, relative_part_min, PINHOLE_PART_MAX);
+    parts::clean(&mut mask, relative_part_min, pinhole);
     let subject = part(&mask, |m| m >= 0.5);
     if (SUBJECT_PART_MIN..=part_max).contains(&subject) { Ok(mask) } else { Err(PipelineError::NoSubject) }
 }

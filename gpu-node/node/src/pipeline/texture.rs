@@ -31,17 +31,20 @@ const PADDING: usize = 8;
 const BACK_SCALE: usize = 2;
 
 /// Pixels next to the outline mix with the background; colours are taken from further in.
-const MIXED_PIXELS: f32 = 1.5;
+const MIXED_PIXELS: f32 = 2.5;
 
 /// Weight of a mixed pixel: only where a part is so thin that it has nothing else.
 const MIXED_WEIGHT: f32 = 0.01;
 
 /// A surface that is seen at a slant shows 1 / cos pixels where the picture has one; this much of them is averaged,
 /// across the slant as well as along it, so that single pixels do not become streaks.
-const STREAK_BLUR: f32 = 0.6;
+const STREAK_BLUR: f32 = 1.0;
 
 /// How softly the back repeats its surroundings: averages over 2^3 pixels of the back chart.
 const BACK_BLUR: usize = 3;
+
+/// Weight of the middle of the front for the back: it fills only what is far from every belt.
+const MIDDLE_WEIGHT: f32 = 1e-4;
 
 /// A mesh with coordinates and the picture that they refer to.
 pub(super) struct Textured {
@@ -74,7 +77,7 @@ pub(super) fn paint(
 }
 
 fn streak_blur(facing: f32) -> f32 {
-    (STREAK_BLUR / facing.max(0.02)).log2().clamp(0.0, 4.0)
+    (STREAK_BLUR / facing.max(0.02)).log2().clamp(0.0, 5.0)
 }
 
 fn front_chart(pyramid: &Pyramid, facing: &Raster<f32>) -> Raster<[f32; 3]> {
@@ -100,7 +103,7 @@ fn back_chart(
     let facing = small(facing);
     // The belt between an outline that may be drawn and the middle that may be a face.
     let belt = small(coverage).zip(&facing, |coverage, facing| {
-        coverage * (smoothstep(0.25, 0.45, facing) * (1.0 - smoothstep(0.7, 0.97, facing)) + 0.02)
+        coverage * (smoothstep(0.25, 0.45, facing) * (1.0 - smoothstep(0.6, 0.9, facing)) + MIDDLE_WEIGHT)
     });
     let weighted = colours.resized(width, height).zip(&belt, |colour, weight| (colour, weight));
     let around = Pyramid::new(&weighted).blurred(BACK_BLUR);
@@ -108,7 +111,7 @@ fn back_chart(
     Raster::from_fn(width, height, |x, y| {
         let facing = facing.at(x, y);
         let (front_x, front_y) = ((x as f32 + 0.5) * scale, (y as f32 + 0.5) * scale);
-        let rim = front.sample(front_x, front_y, streak_blur(facing.max(0.1)));
+        let rim = front.sample(front_x, front_y, streak_blur(facing.max(0.05)));
         rim.lerp(around.at(x, y), smoothstep(0.1, 0.55, facing))
     })
 }

@@ -4,9 +4,10 @@ use crate::pipeline::raster::Raster;
 
 /// Clears the parts smaller than `part_min` of the largest one, and fills enclosed gaps smaller than `gap_min` of it.
 pub(super) fn clean(mask: &mut Raster<f32>, part_min: f32, gap_min: f32) {
-    let parts = Parts::of(mask, |value| value >= 0.5);
+    // A wire of one pixel may run diagonally; what surrounds it then must not leak through.
+    let parts = Parts::of(mask, true, |value| value >= 0.5);
     let largest = parts.sizes.iter().copied().max().unwrap_or(0) as f32;
-    let gaps = Parts::of(mask, |value| value < 0.5);
+    let gaps = Parts::of(mask, false, |value| value < 0.5);
     for (index, value) in mask.samples_mut().iter_mut().enumerate() {
         if parts.size_at(index).is_some_and(|size| (size as f32) < part_min * largest) {
             *value = 0.0;
@@ -16,14 +17,18 @@ pub(super) fn clean(mask: &mut Raster<f32>, part_min: f32, gap_min: f32) {
     }
 }
 
-/// Four-connected parts: a label for each pixel that counts, and the parts' sizes.
+/// Parts that hang together by their sides, or by their corners as well: a label for each pixel that counts, and the parts' sizes.
 struct Parts {
     labels: Vec<Option<u32>>,
     sizes: Vec<usize>,
 }
 
+/// The four neighbours by sides, then the four by corners.
+const NEIGHBOURS: [(isize, isize); 8] =
+    [(-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, -1), (-1, 1), (1, 1)];
+
 impl Parts {
-    fn of(mask: &Raster<f32>, counts: impl Fn(f32) -> bool) -> Parts {
+    fn of(mask: &Raster<f32>, by_corners: bool, counts: impl Fn(f32) -> bool) -> Parts {
         let width = mask.width();
         let samples = mask.samples();
         let mut parts = Parts { labels: vec![None; samples.len()], sizes: Vec::new() };
@@ -38,14 +43,13 @@ impl Parts {
             parts.labels[start] = label;
             while let Some(index) = open.pop() {
                 size += 1;
-                let x = index % width;
-                let around = [
-                    (x > 0).then(|| index - 1),
-                    (x + 1 < width).then_some(index + 1),
-                    index.checked_sub(width),
-                    (index + width < samples.len()).then_some(index + width),
-                ];
-                for neighbour in around.into_iter().flatten() {
+                let (x, y) = ((index % width) as isize, (index / width) as isize);
+                let around = NEIGHBOURS[..if by_corners { 8 } else { 4 }].iter().filter_map(|(dx, dy)| {
+                    let (x, y) = (x + dx, y + dy);
+                    let within = (0..width as isize).contains(&x) && (0..mask.height() as isize).contains(&y);
+                    within.then(|| y as usize * width + x as usize)
+                });
+                for neighbour in around {
                     if parts.labels[neighbour].is_none() && counts(samples[neighbour]) {
                         parts.labels[neighbour] = label;
                         open.push(neighbour);
