@@ -131,3 +131,6 @@ pub fn extract_closed_surface(
     let frame = GridFrame { origin: std::array::from_fn(|axis| origin[axis] - cell_size[axis]), cell_size };
     extract_surface(&ClosedVolume::new(volume, options.iso), &SurfaceOptions { frame, ..*options })
 }
+
+#[cfg(test)]
+mod tests;

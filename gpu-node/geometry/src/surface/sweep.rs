@@ -260,7 +260,7 @@ impl<'a> Sweep<'a> {
 
 /// The asymptotic decider on each ambiguous face, as bits in the order of the faces: whether the insides are joined.
 /// The products are of the same two numbers in both cells of a face, so both decide alike.
-fn decide_faces(case: u8, ambiguous: u8, heights: &[f64; CORNERS]) -> u8 {
+pub(super) fn decide_faces(case: u8, ambiguous: u8, heights: &[f64; CORNERS]) -> u8 {
     let faces = (0..FACES).filter(|&face| ambiguous >> face & 1 == 1);
     faces.enumerate().fold(0, |decisions, (rank, face)| {
         let [a, b, c, d] = face_corners(face);
@@ -270,7 +270,8 @@ fn decide_faces(case: u8, ambiguous: u8, heights: &[f64; CORNERS]) -> u8 {
     })
 }
 
-fn choose_patch<'k>(kind: &'k CellKind, heights: &[f64; CORNERS]) -> &'k Patch {
+/// The patch of a cell whose faces are decided: with the tunnel that its interior has, if any.
+pub(super) fn choose_patch<'k>(kind: &'k CellKind, heights: &[f64; CORNERS]) -> &'k Patch {
     if kind.tunnels.is_empty() {
         return &kind.discs;
     }

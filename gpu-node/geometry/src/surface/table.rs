@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use crate::surface::contour::{Contour, ambiguous_faces};
+use crate::surface::contour::{Contour, ambiguous_faces, is_inside};
 use crate::surface::cube::{CORNERS, FACES};
 use crate::surface::patch::{Patch, disc, tube};
 
@@ -19,8 +19,6 @@ pub(super) struct CellKind {
     pub(super) discs: Patch,
     /// What to put instead if the interior joins two regions that the faces keep apart.
     pub(super) tunnels: Vec<Tunnel>,
-    /// For each corner the least corner that the faces join it to.
-    pub(super) regions: [u8; CORNERS],
 }
 
 /// A patch in which two loops are joined by a tube.
@@ -85,7 +83,7 @@ fn spread(bits: u8, mask: u8) -> u8 {
 fn derive_kind(case: u8, joined: u8) -> CellKind {
     let contour = Contour::new(case, joined);
     let filled: Vec<Patch> = contour.loops.iter().map(|cut| disc(cut)).collect();
-    let mut kind = CellKind { discs: Patch::default(), tunnels: Vec::new(), regions: contour.regions };
+    let mut kind = CellKind { discs: Patch::default(), tunnels: Vec::new() };
     filled.iter().for_each(|patch| kind.discs.append(patch));
     for second in 1..contour.loops.len() {
         for first in 0..second {
@@ -99,16 +97,25 @@ fn derive_kind(case: u8, joined: u8) -> CellKind {
     kind
 }
 
-/// The two regions that a tube between two loops joins: a tunnel leads through the region that both loops border.
+/// The two regions that a tube between two loops joins, if a trilinear function can join them: a tunnel leads through
+/// a region that both loops border, and either joins opposite corners of the cell, or there are two regions on each
+/// side (case 13.5 of Chernyaev). Any other would come of rounding alone, where the saddle of a face is on the level.
 fn regions_to_join(case: u8, contour: &Contour, first: usize, second: usize) -> Option<[u8; 2]> {
     let (first, second) = (contour.sides(case, first), contour.sides(case, second));
-    if first.1 == second.1 {
-        Some([first.0, second.0])
+    let joins = if first.1 == second.1 {
+        [first.0, second.0]
     } else if first.0 == second.0 {
-        Some([first.1, second.1])
+        [first.1, second.1]
     } else {
-        None
-    }
+        return None;
+    };
+    let regions = &contour.regions;
+    let opposite = (0..CORNERS).any(|corner| [regions[corner], regions[CORNERS - 1 - corner]] == joins);
+    let count = |inside: bool| {
+        let least = |&corner: &usize| regions[corner] as usize == corner && is_inside(case, corner) == inside;
+        (0..CORNERS).filter(least).count()
+    };
+    (opposite || (count(true), count(false)) == (2, 2)).then_some(joins)
 }
 
 #[cfg(test)]

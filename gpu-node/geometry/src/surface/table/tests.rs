@@ -1,8 +1,11 @@
 use std::collections::{HashMap, HashSet};
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::surface::contour::is_inside;
 use crate::surface::cube::{EDGES, edge_corners, edge_faces};
+use crate::surface::interior::joined_corners;
+use crate::surface::sweep::{choose_patch, decide_faces};
 
 /// How often a patch has each edge of a triangle, by its ends in ascending order.
 fn edge_uses(patch: &Patch) -> HashMap<[u8; 2], usize> {
@@ -70,6 +73,45 @@ fn discs_have_the_euler_number_of_discs_and_tubes_that_of_tubes() {
         assert_eq!(euler(&kind.discs), loops, "case {case} joined {joined}");
         for tunnel in &kind.tunnels {
             assert_eq!(euler(&tunnel.patch), loops - 2, "case {case} joined {joined}");
+        }
+    }
+}
+
+/// Heights of both signs and, in some cells, of very different size.
+fn random_heights() -> impl Strategy<Value = [f64; CORNERS]> {
+    let height = (any::<bool>(), -2.0..2.0f64);
+    let heights = proptest::array::uniform8(height);
+    (heights, 0.0..1.0f64).prop_map(|(heights, spread)| {
+        heights.map(|(inside, power)| 10f64.powf(spread * power) * if inside { 1.0 } else { -1.0 })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// The surface parts the cell as the trilinear function does: a tunnel joins two regions into one.
+    #[test]
+    fn patch_parts_the_cell_as_the_trilinear_function_does(heights in random_heights()) {
+        let case = (0..CORNERS).fold(0, |case, corner| case | u8::from(heights[corner] > 0.0) << corner);
+        let ambiguous = ambiguous_faces(case);
+        let decisions = decide_faces(case, ambiguous, &heights);
+        let kind = CELLS.kind(case, decisions);
+        let regions = Contour::new(case, spread(decisions, ambiguous)).regions;
+        let parts = |joined: [u8; CORNERS]| (0..CORNERS).filter(|&c| joined[c] as usize == c).count();
+        let has_tunnel = !std::ptr::eq(choose_patch(kind, &heights), &kind.discs);
+        prop_assert_eq!(parts(regions) - usize::from(has_tunnel), parts(joined_corners(&heights)));
+    }
+
+    /// The sweep goes along z; the connectivity must not depend on that.
+    #[test]
+    fn connectivity_does_not_depend_on_the_axis_of_the_sweep(heights in random_heights()) {
+        // Corner xyz of the turned cell is corner zxy of the cell.
+        let turned = |corner: usize| corner >> 1 | (corner & 1) << 2;
+        let joined = joined_corners(&heights);
+        let joined_turned = joined_corners(&std::array::from_fn(|corner| heights[turned(corner)]));
+        for (a, b) in (0..CORNERS).flat_map(|b| (0..b).map(move |a| (a, b))) {
+            let alike = joined[turned(a)] == joined[turned(b)];
+            prop_assert_eq!(joined_turned[a] == joined_turned[b], alike, "corners {} and {}", a, b);
         }
     }
 }
