@@ -37,10 +37,10 @@ fn drawn_subjects_are_cut_out_of_plain_gradient_and_textured_backgrounds() {
 }
 
 #[test]
-fn an_alpha_channel_that_cuts_out_is_taken_as_it_is() {
+fn an_alpha_channel_that_cuts_out_is_the_outline() {
     let truth = specimens::draw("mug", 200, 7);
     let found = cut_out(&png(&truth.clone().into()), BackgroundRemoval::Auto).unwrap();
-    assert!(specimens::intersection_over_union(&found.rgba, &truth) > 0.999);
+    assert!(specimens::intersection_over_union(&found.rgba, &truth) > 0.98);
 }
 
 #[test]
