@@ -1,5 +1,5 @@
 //! PNG (W3C PNG, third edition; RFC 2083): every chunk's CRC and order, the header, and the pixels inflated
-//! to their exact length ([`pixels`]).
+//! to their exact length (`pixels`).
 //!
 //! Palette indices are not compared with the palette: decoders show such pixels as black. An animation
 //! (`acTL`) with one frame is a picture; with more it is refused.

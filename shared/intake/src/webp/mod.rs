@@ -1,5 +1,5 @@
 //! WebP (RFC 9649): the RIFF chunks, their order and sizes, and every bit of the picture's data: VP8 tokens
-//! ([`vp8`]), VP8L codes ([`vp8l`]), alpha.
+//! (`vp8`), VP8L codes (`vp8l`), alpha.
 //!
 //! ```text
 //!  mod: RIFF ─▶ container: chunks ─▶ payload: VP8 │ VP8L │ ALPH │ EXIF │ skipped

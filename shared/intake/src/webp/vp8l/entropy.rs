@@ -131,7 +131,7 @@ impl EntropyImage {
                         let groups = image.values.take().map(Values::into_groups).unwrap_or_default();
                         let has_tiles = groups.iter().any(|&group| group > 0);
                         self.tiles =
-                            has_tiles.then(|| Tiles { bits: *tile_bits, width: image.width, groups });
+                            has_tiles.then_some(Tiles { bits: *tile_bits, width: image.width, groups });
                         self.prepare_groups();
                     }
                     is_complete
