@@ -17,6 +17,9 @@ use orfeas_geometry::{ImageFormat, MeshReport, Model, Texture};
 const SIDE: usize = 96;
 const FACES: usize = 12_000;
 
+/// Positive inside.
+type Field<'a> = &'a dyn Fn([f32; 3]) -> f32;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -38,8 +41,7 @@ fn make_specimens(folder: &Path) -> Result<(), Box<dyn Error>> {
     let torus = |[x, y, z]: [f32; 3]| 0.25 - (x.hypot(y) - 0.6).hypot(z);
     let waves = |[x, y, z]: [f32; 3]| (7.0 * x).sin() * (6.0 * y).cos() + (5.0 * z).sin() * (8.0 * x).cos();
     let noise = |p: [f32; 3]| (0.35 * waves(p) + 0.2 * (9.0 * p[1]).sin()).min(sphere(p));
-    let specimens: [(&str, &dyn Fn([f32; 3]) -> f32); 3] =
-        [("sphere", &sphere), ("torus", &torus), ("noise", &noise)];
+    let specimens: [(&str, Field); 3] = [("sphere", &sphere), ("torus", &torus), ("noise", &noise)];
     std::fs::create_dir_all(folder)?;
     for (name, field) in specimens {
         let model = specimen(field)?;
@@ -50,7 +52,7 @@ fn make_specimens(folder: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// The surface of a field over the cube from −1 to 1, painted with meridians and circles of latitude.
-fn specimen(field: &dyn Fn([f32; 3]) -> f32) -> Result<Model, Box<dyn Error>> {
+fn specimen(field: Field) -> Result<Model, Box<dyn Error>> {
     let place = |index: usize| 2.0 * index as f32 / (SIDE - 1) as f32 - 1.0;
     let samples: Vec<f32> = (0..SIDE.pow(3))
         .map(|i| field([place(i / SIDE / SIDE), place(i / SIDE % SIDE), place(i % SIDE)]))
