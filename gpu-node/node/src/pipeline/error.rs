@@ -29,6 +29,14 @@ pub enum PipelineError {
     /// The family's weights are not installed.
     #[error("the weights of family {0} are not installed")]
     WeightsMissing(String),
+    /// The family's weights are there and cannot be used.
+    #[error("the weights of family {family} cannot be used: {reason}")]
+    WeightsUnusable {
+        /// The family.
+        family: &'static str,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The device has too little memory.
     #[error("out of device memory: {0}")]
     OutOfMemory(String),
@@ -61,7 +69,7 @@ impl PipelineError {
             Self::NoSubject => Code::NoSubject,
             Self::InvalidImage(_) => Code::InvalidImage,
             Self::NotSupported(_) => Code::NotSupported,
-            Self::WeightsMissing(_) => Code::WeightsMissing,
+            Self::WeightsMissing(_) | Self::WeightsUnusable { .. } => Code::WeightsMissing,
             Self::OutOfMemory(_) => Code::GpuMemoryInsufficient,
             Self::Busy => Code::QueueFull,
             Self::Cancelled

@@ -5,17 +5,20 @@
 //!  Subject + Settings ──Family::shape──▶ Shape: a volume to extract, and how the picture lies on it
 //! ```
 
+use std::path::Path;
+
 use orfeas_geometry::Mesh;
 use orfeas_protocol::options::{JobOptions, ModelFormat};
 use orfeas_protocol::preset::Preset;
 use orfeas_protocol::view::ModelChoice;
 use tch::Device;
 
-use super::PipelineError;
 use super::decode::Picture;
+use super::hunyuan::{self, Hunyuan};
 use super::raster::Raster;
 use super::silhouette::Silhouette;
 use super::stage::Steps;
+use super::{PipelineError, models};
 
 /// A family that this node can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +43,13 @@ pub(crate) trait Family {
     ) -> Result<Shape, PipelineError>;
 }
 
-/// The families of this build, for a device.
-pub(crate) fn registry(device: Device) -> Vec<Box<dyn Family>> {
-    vec![Box::new(Silhouette::new(device))]
+/// The families of this build, for a device: those without weights, and those whose model folder is found.
+pub(crate) fn registry(device: Device, models: Option<&Path>) -> Vec<Box<dyn Family>> {
+    let mut families: Vec<Box<dyn Family>> = vec![Box::new(Silhouette::new(device))];
+    if let Some(folder) = models::find(models, hunyuan::NAME) {
+        families.push(Box::new(Hunyuan::new(&folder, device)));
+    }
+    families
 }
 
 /// A picture and what of it is the subject.

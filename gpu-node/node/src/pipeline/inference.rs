@@ -28,6 +28,8 @@ pub struct InferenceConfig {
     pub device: DeviceChoice,
     /// Where the CUDA libraries are, if not beside the linked ones.
     pub cuda_folder: Option<PathBuf>,
+    /// Where model folders are, each named as its family; without it, or beside it, the published tools' cache.
+    pub models_folder: Option<PathBuf>,
 }
 
 impl Default for InferenceConfig {
@@ -39,6 +41,7 @@ impl Default for InferenceConfig {
             cpu_threads: thread::available_parallelism().map_or(1, usize::from),
             device: DeviceChoice::Auto,
             cuda_folder: None,
+            models_folder: None,
         }
     }
 }
@@ -77,7 +80,8 @@ impl Inference {
     /// The device cannot be opened, the default family is unknown, or the system gives no thread.
     pub fn start(config: InferenceConfig) -> Result<Inference, StartError> {
         let device = Backend::load(config.cuda_folder.as_deref())?.device(config.device)?;
-        let families: Arc<[FamilyInfo]> = registry(device).iter().map(|family| family.info()).collect();
+        let families: Arc<[FamilyInfo]> =
+            registry(device, config.models_folder.as_deref()).iter().map(|family| family.info()).collect();
         if !families.iter().any(|family| family.name == config.default_family) {
             return Err(StartError::UnknownFamily(config.default_family));
         }
@@ -132,7 +136,8 @@ fn serve(mut inbox: mpsc::Receiver<Command>, device: Device, config: &InferenceC
     tch::set_num_threads(i32::try_from(config.cpu_threads).unwrap_or(1).max(1));
     // Gradients are switched off for each thread by itself.
     let _no_gradients = tch::no_grad_guard();
-    let mut families = registry(device);
+    let models = config.models_folder.as_deref();
+    let mut families = registry(device, models);
     while let Some(Command { request, monitor, reply }) = inbox.blocking_recv() {
         let mut caller = Caller { monitor, reply: &reply, stage: Stage::Decode.as_str() };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -144,7 +149,7 @@ fn serve(mut inbox: mpsc::Receiver<Command>, device: Device, config: &InferenceC
             Ok(Err(failed_operation)) => Err(failed_operation.into()),
             Err(payload) => {
                 // Whatever a family was in the middle of is lost with the job.
-                families = registry(device);
+                families = registry(device, models);
                 Err(PipelineError::Panicked { stage: caller.stage, message: panic_message(payload.as_ref()) })
             }
         };

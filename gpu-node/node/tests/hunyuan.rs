@@ -1,0 +1,130 @@
+//! The neural family through the inference thread, on the miniature checkpoint of the networks' tests: random
+//! weights in the published layout, so the shape is a tangle, and everything else is real.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its assertions do")]
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use image::{ImageFormat, Rgba, RgbaImage};
+use orfeas_node::pipeline::{
+    Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError,
+};
+use orfeas_protocol::options::{JobOptions, JobType};
+
+/// Few steps and the least effort: the cost is in the mesh of a random field.
+fn options() -> JobOptions {
+    JobOptions {
+        model: Some("hunyuan3d-2".to_owned()),
+        quality: Some(1),
+        steps: Some(3),
+        texture: false,
+        target_faces: Some(2000),
+        ..JobOptions::default()
+    }
+}
+
+/// A green disc, cut out.
+fn disc() -> Bytes {
+    let picture = RgbaImage::from_fn(96, 96, |x, y| {
+        let inside = (x as f32 - 48.0).hypot(y as f32 - 48.0) < 30.0;
+        Rgba([20, 160, 60, if inside { 255 } else { 0 }])
+    });
+    let mut file = Cursor::new(Vec::new());
+    picture.write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner().into()
+}
+
+/// A models folder in which the family has this folder.
+fn models(folder: &Path) -> tempfile::TempDir {
+    let models = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(folder, models.path().join("hunyuan3d-2")).unwrap();
+    models
+}
+
+fn miniature() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../nets/tests/golden/mini_checkpoint").canonicalize().unwrap()
+}
+
+fn start(models: &Path) -> Inference {
+    let models_folder = Some(models.to_owned());
+    Inference::start(InferenceConfig { models_folder, ..InferenceConfig::default() }).unwrap()
+}
+
+async fn generate(
+    inference: &Inference,
+    options: JobOptions,
+    monitor: impl Monitor + 'static,
+) -> Result<Generated, PipelineError> {
+    let request = GenerationRequest { image: disc(), job_type: JobType::Generation3d, options };
+    inference.generate(request, Box::new(monitor)).await
+}
+
+/// Counts reports within the shape stage, and cancels after some.
+struct Counting {
+    reports: Arc<AtomicUsize>,
+    cancel_after: usize,
+}
+
+impl Monitor for Counting {
+    fn progress(&mut self, stage: &'static str, _fraction: f32) {
+        if stage == "shape" {
+            self.reports.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.reports.load(Ordering::Relaxed) >= self.cancel_after
+    }
+}
+
+fn counting(cancel_after: usize) -> (Counting, Arc<AtomicUsize>) {
+    let reports = Arc::new(AtomicUsize::new(0));
+    (Counting { reports: Arc::clone(&reports), cancel_after }, reports)
+}
+
+#[tokio::test]
+async fn a_checkpoint_in_the_published_layout_makes_a_model_from_a_picture() {
+    let models = models(&miniature());
+    let inference = start(models.path());
+    let version =
+        inference.families().iter().find(|family| family.name == "hunyuan3d-2").unwrap().version.clone();
+    let (monitor, reports) = counting(usize::MAX);
+    let made = generate(&inference, options(), monitor).await.unwrap();
+    assert_eq!(&made.file[..4], b"glTF");
+    assert!(made.report.watertight && made.report.faces <= 2000, "{:?}", made.report);
+    assert_eq!(made.model.version, Some(version));
+    assert!(reports.load(Ordering::Relaxed) > 10, "steps and chunks are reported");
+
+    let again = generate(&inference, options(), counting(usize::MAX).0).await.unwrap();
+    assert!(again.file == made.file, "the same seed gives the same model");
+}
+
+#[tokio::test]
+async fn cancelling_stops_within_the_shape_stage() {
+    let models = models(&miniature());
+    let (monitor, reports) = counting(4);
+    let outcome = generate(&start(models.path()), options(), monitor).await;
+    assert!(matches!(outcome, Err(PipelineError::Cancelled)));
+    assert_eq!(reports.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn weights_that_cannot_be_used_fail_their_jobs_and_leave_the_node_serving() {
+    let broken = tempfile::tempdir().unwrap();
+    for name in ["config.yaml", "model.fp16.safetensors"] {
+        let whole = std::fs::read(miniature().join(name)).unwrap();
+        let kept = if name == "config.yaml" { whole.len() } else { whole.len() / 2 };
+        std::fs::write(broken.path().join(name), &whole[..kept]).unwrap();
+    }
+    let models = models(broken.path());
+    let inference = start(models.path());
+    let outcome = generate(&inference, options(), counting(usize::MAX).0).await;
+    let Err(PipelineError::WeightsUnusable { reason, .. }) = outcome else { panic!("another outcome") };
+    assert!(reason.contains("model.fp16.safetensors"), "{reason}");
+
+    let silhouette = JobOptions { model: Some("silhouette".to_owned()), ..options() };
+    assert!(generate(&inference, silhouette, counting(usize::MAX).0).await.is_ok());
+}
