@@ -8,7 +8,7 @@ use crate::protocol::{Credentials, Headers, Message, ServerInfo};
 use crate::session::{Session, Subscription, Token};
 use crate::transport::{ReadOutcome, Transport};
 
-/// One read: half a chunk of the object store.
+/// One read: what a socket buffer holds.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A request that was queued and whose reply, a `V`, is awaited.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::executor::block_on;
 use orfeas_edge_nats::jetstream::kv::{self, Expected};
-use orfeas_edge_nats::jetstream::object::{GetInfo, PutInfo, nuid};
+use orfeas_edge_nats::jetstream::object::{CHUNK_BYTES, GetInfo, PutInfo, nuid};
 use orfeas_edge_nats::jetstream::{Call, ObjectReader, ObjectWriter, Publish, Request, StreamInfo};
 use orfeas_edge_nats::{
     Connection, Credentials, Error, Headers, Message, ReadOutcome, Transport, Unavailable,
@@ -237,7 +237,7 @@ fn objects_come_back_as_they_went_in() {
     create(&mut connection, "OBJ_b", "$O.b.>");
     block_on(async {
         // Less than a chunk, chunks exactly, and more than one window and batch.
-        for (n, size) in [(0u128, 1usize), (1, 2 * 128 * 1024), (2, 3_000_001)] {
+        for (n, size) in [(0u128, 1usize), (1, 2 * CHUNK_BYTES), (2, 6_000_001)] {
             let content: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let name = format!("object {n}");
             let digest: [u8; 32] = Sha256::digest(&content).into();
@@ -268,7 +268,7 @@ fn damage_and_loss_never_look_like_a_whole_object() {
     let mut connection = server.connect();
     create(&mut connection, "OBJ_b", "$O.b.>");
     block_on(async {
-        let content = vec![7; 300_000];
+        let content = vec![7; 2 * CHUNK_BYTES + 1];
         let mut writer = ObjectWriter::new("b", nuid(1));
         writer.write(&mut connection, &content).await.unwrap();
         let info = writer.finish(&mut connection, "x".to_owned(), &[0; 32], String::new()).await.unwrap();

@@ -13,7 +13,7 @@ use super::clock;
 use crate::failure::Failure;
 use crate::head::Head;
 
-/// One read of the body: as much as the host has, up to half a chunk of the object store.
+/// One read of the body: as much as the host has ready, up to this.
 const READ_BYTES: usize = 64 * 1024;
 
 /// The longest silence in a body. A client on a bad line sends something in this time.

@@ -18,7 +18,7 @@ use crate::transport::Transport;
 
 /// Chunks on their way to the server: enough to keep a local server's disk busy, and a bound on what a
 /// request can have in flight.
-const WINDOW_CHUNKS: usize = 8;
+const WINDOW_CHUNKS: usize = 4;
 
 /// Chunks asked for at once.
 const BATCH_CHUNKS: u32 = 8;

@@ -208,7 +208,7 @@ fn await_ready(url: &str, process: &mut Process, interrupt: &Interrupt) -> Resul
                 Err(error) => Err(error).with_context(|| format!("{url} does not answer")),
             };
         }
-        interrupt.wait(Duration::from_millis(25));
+        interrupt.wait(Duration::from_millis(100));
     }
 }
 
