@@ -10,15 +10,18 @@ mod dit;
 mod picture;
 mod pipeline;
 mod sampling;
+mod surface;
 mod u2net;
 mod vae;
 
 use crate::Error;
 use crate::weights::Prefixed;
-use orfeas_torch::{TorchError, WeightsFile, attempt};
+use orfeas_torch::{WeightsFile, attempt};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+
+pub use surface::{SurfaceCase, surfaces};
 
 /// Networks in `f32`.
 const NETWORK: f64 = 1e-4;
@@ -61,20 +64,25 @@ impl fmt::Display for Row {
 
 /// Runs every case found in a folder.
 pub fn run(folder: &Path) -> Result<Vec<Row>, Error> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-        .map_err(|source| TorchError::OpenWeights { path: folder.to_owned(), source })?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
-        .collect();
-    paths.sort();
     let _no_grad = tch::no_grad_guard();
     let mut rows = Vec::new();
-    for path in paths {
+    for path in case_paths(folder)? {
         let mut case = Case::open(&path)?;
         run_case(&mut case)?;
         rows.append(&mut case.rows);
     }
     Ok(rows)
+}
+
+/// The files of a folder, in the order of their names.
+fn case_paths(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_err(|source| Error::Read { path: folder.to_owned(), source })?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
+        .collect();
+    paths.sort();
+    Ok(paths)
 }
 
 fn run_case(case: &mut Case) -> Result<(), Error> {

@@ -18,8 +18,8 @@ pub(super) const LOGITS: f64 = 2e-3;
 const FLASH: f64 = 5e-3;
 
 #[derive(Deserialize)]
-struct Info {
-    bounds: f64,
+pub(super) struct Info {
+    pub(super) bounds: f64,
 }
 
 #[derive(Deserialize)]
