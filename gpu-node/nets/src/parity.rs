@@ -68,7 +68,9 @@ pub fn run(folder: &Path) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     for path in case_paths(folder)? {
         let mut case = Case::open(&path)?;
-        run_case(&mut case)?;
+        if let Err(error) = run_case(&mut case) {
+            case.rows.push(case.failed("—", NETWORK, &error));
+        }
         rows.append(&mut case.rows);
     }
     Ok(rows)
@@ -153,15 +155,21 @@ impl Case {
         if !self.has(name) {
             return;
         }
-        let row = self.compared(name, ours, tolerance).unwrap_or_else(|error| Row {
+        let row = self.compared(name, ours, tolerance);
+        let row = row.unwrap_or_else(|error| self.failed(name, tolerance, &error));
+        self.rows.push(row);
+    }
+
+    /// A row for what could not be computed.
+    fn failed(&self, tensor: &str, tolerance: f64, error: &Error) -> Row {
+        Row {
             case: self.name.clone(),
-            tensor: name.to_owned(),
+            tensor: tensor.to_owned(),
             max_abs: f64::NAN,
             relative: f64::NAN,
             tolerance,
             complaint: Some(error.to_string()),
-        });
-        self.rows.push(row);
+        }
     }
 
     fn compared(&self, name: &str, ours: &Tensor, tolerance: f64) -> Result<Row, Error> {

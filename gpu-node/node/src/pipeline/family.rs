@@ -14,7 +14,7 @@ use orfeas_protocol::view::ModelChoice;
 use tch::Device;
 
 use super::decode::Picture;
-use super::hunyuan::{self, Hunyuan};
+use super::hunyuan::Hunyuan;
 use super::raster::Raster;
 use super::silhouette::Silhouette;
 use super::stage::Steps;
@@ -44,9 +44,9 @@ pub(crate) trait Family {
 }
 
 /// The families of this build, for a device: those without weights, and those whose model folder is found.
-pub(crate) fn registry(device: Device, models: Option<&Path>) -> Vec<Box<dyn Family>> {
+pub(crate) fn registry(device: Device, folders: Option<&Path>) -> Vec<Box<dyn Family>> {
     let mut families: Vec<Box<dyn Family>> = vec![Box::new(Silhouette::new(device))];
-    if let Some(folder) = models::find(models, hunyuan::NAME) {
+    if let Some(folder) = models::find(folders, models::HUNYUAN_FAMILY) {
         families.push(Box::new(Hunyuan::new(&folder, device)));
     }
     families

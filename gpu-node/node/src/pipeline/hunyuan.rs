@@ -23,10 +23,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::PipelineError;
 use super::family::{Family, FamilyInfo, Settings, Shape, Subject, Volume};
+use super::models::HUNYUAN_FAMILY;
 use super::stage::Steps;
-
-/// The family's name in requests.
-pub(super) const NAME: &str = "hunyuan3d-2";
 
 /// The coarsest grid of the decoder, as fine as the published fast decoder's.
 const COARSEST_RESOLUTION: i64 = 64;
@@ -69,13 +67,13 @@ impl Hunyuan {
             let networks = checkpoint.load(self.device, kind).map_err(failure)?;
             self.loaded = Some(Loaded { config: checkpoint.config, networks, kind });
         }
-        self.loaded.as_ref().ok_or_else(|| PipelineError::WeightsMissing(NAME.to_owned()))
+        self.loaded.as_ref().ok_or_else(|| PipelineError::WeightsMissing(HUNYUAN_FAMILY.to_owned()))
     }
 }
 
 impl Family for Hunyuan {
     fn info(&self) -> FamilyInfo {
-        FamilyInfo { name: NAME, version: self.version.clone() }
+        FamilyInfo { name: HUNYUAN_FAMILY, version: self.version.clone() }
     }
 
     fn shape(
@@ -216,7 +214,7 @@ fn failure(error: Error) -> PipelineError {
         Error::EmptyField { .. } => PipelineError::EmptyMesh,
         Error::NonFinite { .. } => PipelineError::Tensor(error.to_string()),
         Error::Torch(error) if error.class() != FailureClass::Other => error.into(),
-        other => PipelineError::WeightsUnusable { family: NAME, reason: other.to_string() },
+        other => PipelineError::WeightsUnusable { family: HUNYUAN_FAMILY, reason: other.to_string() },
     }
 }
 

@@ -28,7 +28,8 @@ pub struct InferenceConfig {
     pub device: DeviceChoice,
     /// Where the CUDA libraries are, if not beside the linked ones.
     pub cuda_folder: Option<PathBuf>,
-    /// Where model folders are, each named as its family; without it, or beside it, the published tools' cache.
+    /// Where model folders are, each named as its family; `None` for the usual place. The published tools' cache is
+    /// looked at after it.
     pub models_folder: Option<PathBuf>,
 }
 
