@@ -1,3 +1,14 @@
-//! The GPU node.
+//! The GPU node: jobs from NATS through the pipeline on the device, results back.
+//!
+//! ```text
+//!   cli ─▶ config ─▶ service ─▶ scheduler ─▶ pipeline (inference thread)
+//!                      └▶ metrics ◀─ admin
+//! ```
 
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod metrics;
 pub mod pipeline;
+pub mod scheduler;
+pub mod service;

@@ -58,6 +58,17 @@ impl Names<'_> {
         format!("orfeas.{}.jobs.>", self.region)
     }
 
+    /// Where the server repeats a work message's headers once the message is stored: the nodes' wake-up call.
+    /// The subject of the work itself is no good for that, as it is heard before the message can be fetched.
+    pub fn wake(&self, channel: Channel, priority: Priority) -> String {
+        format!("orfeas.{}.wake.{channel}.{priority}", self.region)
+    }
+
+    /// All wake-up calls of the region.
+    pub fn all_wake(&self) -> String {
+        format!("orfeas.{}.wake.>", self.region)
+    }
+
     /// Where jobs that were given up are kept.
     pub fn dead(&self, id: JobId) -> String {
         format!("orfeas.{}.dead.{id}", self.region)

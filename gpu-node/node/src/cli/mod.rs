@@ -1,0 +1,98 @@
+//! The command line: one file per command.
+
+mod blocklist;
+mod generate;
+mod rollout;
+mod serve;
+mod telemetry;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+use crate::config::NatsFlags;
+use crate::metrics::Metrics;
+use crate::service::Connection;
+
+/// A person waits at the terminal.
+const COMMAND_CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Picture in, 3D model out: the node that runs the models
+#[derive(Debug, Parser)]
+#[command(name = "orfeas-gpu-node", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    log: telemetry::LogFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves a region: takes jobs off its queue and answers its requests
+    Serve(Box<serve::Serve>),
+    /// Makes a model of one picture, without NATS
+    Generate(generate::Generate),
+    /// The digests of files that are refused everywhere
+    Blocklist(blocklist::Blocklist),
+    /// How much of the traffic the canary channel gets
+    Rollout(rollout::RolloutCommand),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    telemetry::start(&cli.log).context("cannot start logging")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the async runtime")?.block_on(async {
+        match cli.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Generate(generate) => generate.run().await,
+            Command::Blocklist(blocklist) => blocklist.run().await,
+            Command::Rollout(rollout) => rollout.run().await,
+        }
+    })
+}
+
+/// Connects for one command.
+async fn connect(nats: NatsFlags) -> anyhow::Result<Connection> {
+    let metrics = Arc::new(Metrics::new());
+    let connection =
+        Connection::open(&nats.resolve(), "orfeas-gpu-node cli", COMMAND_CONNECT_LIMIT, metrics).await?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_takes_the_flags_that_scripts_use() {
+        let args = ["orfeas-gpu-node", "serve", "--nats", "nats://127.0.0.1:4222", "--region", "local"];
+        let more = ["--admin", "127.0.0.1:0", "--ack-wait", "2s", "--channels", "stable,canary"];
+        let cli = Cli::try_parse_from(args.into_iter().chain(more)).unwrap();
+        assert!(matches!(cli.command, Command::Serve(_)));
+        let args = ["orfeas-gpu-node", "blocklist", "import", "bad.txt", "--nats", "nats://127.0.0.1:4222"];
+        assert!(Cli::try_parse_from(args).is_ok(), "flags may follow the arguments");
+    }
+}

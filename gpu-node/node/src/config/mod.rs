@@ -1,0 +1,270 @@
+//! The node's configuration: what the operator wrote ([`file`], [`flags`]) and what it means ([`Config`]).
+//!
+//! ```text
+//!  --flag, or else $ORFEAS_… ─▶ Flags ─┐
+//!                                      ├─▶ Config::resolve ─▶ Config
+//!  orfeas.toml ───────────────▶ File ──┘      (defaults, checks)
+//! ```
+//! Everything is checked before anything connects or listens.
+
+mod file;
+mod flags;
+mod units;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use orfeas_protocol::{Channel, NodeId, Region};
+use orfeas_torch::{DeviceChoice, ParseDeviceError};
+use thiserror::Error;
+
+pub use file::File;
+pub use flags::{Flags, NatsFlags};
+pub use units::{ByteSize, Span};
+
+/// One minute.
+const MINUTE: Duration = Duration::from_secs(60);
+/// One day.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// NATS's registered port on this machine.
+const NATS_URL_DEFAULT: &str = "nats://127.0.0.1:4222";
+/// The port that OpenTelemetry's Prometheus exporters use. Loopback, as metrics and readiness need no password.
+const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+/// One job on the device, one that brings its picture, one that stores its result: more would only keep
+/// jobs from other nodes.
+const CONCURRENCY_DEFAULT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+/// How long a dead node's jobs wait for another. In-progress acknowledgements go out three times as often,
+/// so one lost message starts nothing twice.
+const ACK_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// In-progress acknowledgements need room for a round trip.
+const ACK_WAIT_MIN: Duration = Duration::from_secs(1);
+/// A job that took down or failed on this many starts is the cause, not the victim.
+const ATTEMPTS_MAX_DEFAULT: u32 = 5;
+/// Kubernetes kills 30 s after it asked nicely.
+const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(25);
+/// An hour of work for a node that takes 360 ms each; beyond that a caller is better told to come back.
+const QUEUE_MESSAGES_MAX_DEFAULT: u32 = 10_000;
+/// Long enough to submit the same picture again with other options next week.
+const UPLOADS_RETENTION_DEFAULT: Duration = DAY.saturating_mul(7);
+/// Results are the bulk of the disk.
+const RESULTS_RETENTION_DEFAULT: Duration = DAY.saturating_mul(7);
+/// Records outlive results, so that a late caller reads `result_expired`, not `not_found`.
+const RECORDS_RETENTION_DEFAULT: Duration = DAY.saturating_mul(14);
+/// Time for an operator to look at what was given up.
+const DEAD_RETENTION_DEFAULT: Duration = DAY.saturating_mul(30);
+/// What predictions learn from; older outcomes are of older models.
+const HISTORY_RETENTION_DEFAULT: Duration = DAY.saturating_mul(90);
+/// A job may wait this long in the queue; its picture and its record have to outlive it.
+const RETENTION_MIN: Duration = MINUTE.saturating_mul(10);
+
+/// The resolved configuration of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The deployment region.
+    pub region: Region,
+    /// This node's name.
+    pub node_id: NodeId,
+    /// The release channels that this node serves.
+    pub channels: Vec<Channel>,
+    /// The way to NATS.
+    pub nats: NatsConfig,
+    /// Where `/metrics`, `/livez` and `/readyz` listen.
+    pub admin: SocketAddr,
+    /// How work is taken.
+    pub work: WorkConfig,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// The inference device.
+    pub device: DeviceChoice,
+    /// CPU threads of the tensor library; `None` = one per core.
+    pub threads: Option<NonZeroUsize>,
+    /// Where the CUDA libraries are, if not beside the linked ones.
+    pub cuda_folder: Option<PathBuf>,
+}
+
+/// The way to NATS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// Servers, tried in turn. User and password may stand in the URL.
+    pub urls: Vec<String>,
+    /// A credentials file (JWT and nkey seed).
+    pub credentials: Option<PathBuf>,
+}
+
+/// How work is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkConfig {
+    /// Jobs in the pipeline at one time, of which one is on the device.
+    pub concurrency: NonZeroUsize,
+    /// How long the queue waits for a sign of life before it gives a job to another node.
+    pub ack_wait: Duration,
+    /// How often a job is started at most.
+    pub attempts_max: u32,
+    /// How long running jobs may go on after the node was asked to stop.
+    pub drain_limit: Duration,
+    /// Bound of the region's queue.
+    pub queue_messages_max: u32,
+}
+
+/// How long things are kept, and how much of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Uploaded pictures.
+    pub uploads: Duration,
+    /// Result files.
+    pub results: Duration,
+    /// Job records, counted from their last change.
+    pub records: Duration,
+    /// Jobs that were given up.
+    pub dead: Duration,
+    /// Outcomes.
+    pub history: Duration,
+    /// Bound of the uploads' store; `None` = the server's own bound.
+    pub uploads_bytes_max: Option<u64>,
+    /// Bound of the results' store; `None` = the server's own bound.
+    pub results_bytes_max: Option<u64>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read config file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, has an unknown key or a value of the wrong type.
+    #[error("cannot use config file {path}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why, with line and column.
+        source: toml::de::Error,
+    },
+    /// A value makes no sense.
+    #[error("`{key}` {reason}")]
+    Value {
+        /// The key in the file; the flag has the same name.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Resolves flags and environment over the file that they name over the defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read or has unknown keys; a value is out of range.
+    pub fn load(flags: Flags) -> Result<Self, ConfigError> {
+        let file = match &flags.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        Self::resolve(file, flags)
+    }
+
+    /// Resolves flags over a file over the defaults.
+    ///
+    /// # Errors
+    /// A value is out of range.
+    pub fn resolve(file: File, flags: Flags) -> Result<Self, ConfigError> {
+        let work = file.work;
+        let retention = file.retention;
+        let config = Self {
+            region: flags.region.or(file.region).unwrap_or_default(),
+            node_id: flags.node_id.or(file.node_id).or_else(units::node_id_of_this_machine).ok_or_else(
+                || {
+                    let reason = "is not set, and the machine has no name to take".to_owned();
+                    ConfigError::Value { key: "node_id", reason }
+                },
+            )?,
+            channels: given(flags.channels).or(file.channels).unwrap_or_else(|| vec![Channel::Stable]),
+            nats: flags.nats.over(file.nats.urls, file.nats.credentials),
+            admin: flags.admin.or(file.admin).unwrap_or(ADMIN_DEFAULT),
+            work: WorkConfig {
+                concurrency: flags.concurrency.or(work.concurrency).unwrap_or(CONCURRENCY_DEFAULT),
+                ack_wait: span(flags.ack_wait.or(work.ack_wait), ACK_WAIT_DEFAULT),
+                attempts_max: flags.attempts_max.or(work.attempts_max).unwrap_or(ATTEMPTS_MAX_DEFAULT),
+                drain_limit: span(flags.drain_limit.or(work.drain_limit), DRAIN_LIMIT_DEFAULT),
+                queue_messages_max: work.queue_messages_max.unwrap_or(QUEUE_MESSAGES_MAX_DEFAULT),
+            },
+            retention: Retention {
+                uploads: span(retention.uploads, UPLOADS_RETENTION_DEFAULT),
+                results: span(retention.results, RESULTS_RETENTION_DEFAULT),
+                records: span(retention.records, RECORDS_RETENTION_DEFAULT),
+                dead: span(retention.dead, DEAD_RETENTION_DEFAULT),
+                history: span(retention.history, HISTORY_RETENTION_DEFAULT),
+                uploads_bytes_max: retention.uploads_bytes_max.map(ByteSize::bytes),
+                results_bytes_max: retention.results_bytes_max.map(ByteSize::bytes),
+            },
+            device: match flags.device {
+                Some(device) => device,
+                None => device(file.device.as_deref())?,
+            },
+            threads: flags.threads.or(file.threads),
+            cuda_folder: flags.cuda_folder.or(file.cuda_folder),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
+        if self.channels.is_empty() {
+            return refuse("channels", "is empty; a node serves at least one");
+        }
+        if (1..self.channels.len()).any(|at| self.channels[..at].contains(&self.channels[at])) {
+            return refuse("channels", "names a channel twice");
+        }
+        if self.nats.urls.is_empty() {
+            return refuse("nats.urls", "is empty");
+        }
+        if self.work.ack_wait < ACK_WAIT_MIN {
+            return refuse("work.ack_wait", "is under a second");
+        }
+        if self.work.attempts_max == 0 {
+            return refuse("work.attempts_max", "is 0; a job is started at least once");
+        }
+        if self.work.queue_messages_max == 0 {
+            return refuse("work.queue_messages_max", "is 0");
+        }
+        let retention = &self.retention;
+        for (key, kept) in [
+            ("retention.uploads", retention.uploads),
+            ("retention.results", retention.results),
+            ("retention.records", retention.records),
+            ("retention.dead", retention.dead),
+            ("retention.history", retention.history),
+        ] {
+            if kept < RETENTION_MIN {
+                return refuse(key, "is under ten minutes");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A repeated flag that was not given leaves the word to the file.
+fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
+    if values.is_empty() { None } else { Some(values) }
+}
+
+fn device(text: Option<&str>) -> Result<DeviceChoice, ConfigError> {
+    let Some(text) = text else { return Ok(DeviceChoice::default()) };
+    text.parse()
+        .map_err(|error: ParseDeviceError| ConfigError::Value { key: "device", reason: error.to_string() })
+}
+
+fn span(value: Option<Span>, default: Duration) -> Duration {
+    value.map_or(default, Span::duration)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! Every metric of the node, declared in one place; the names are those of the contract.
+
+use std::time::Duration;
+
+use orfeas_protocol::options::JobType;
+use orfeas_protocol::problem::Code;
+use orfeas_protocol::{Channel, JobStatus};
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds: the contract's 0.1 to 600, and below for what is answered at once.
+const REQUEST_SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0];
+/// Seconds: from a hand-over on an idle node to a backlog of an hour.
+const QUEUE_WAIT_SECONDS: [f64; 14] =
+    [0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0];
+/// Seconds: from an export of a small mesh to a denoising loop on a CPU.
+const STAGE_SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+
+/// The node's metrics. Values are kept in atomics; reading them out takes no lock of the work's.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Jobs that ended here.
+    pub jobs: Family<JobLabels, Counter>,
+    /// Wall time of a pipeline stage.
+    pub stage_seconds: Family<StageLabels, Histogram>,
+    /// Messages in the region's queue.
+    pub queue_depth: Family<PriorityLabels, Gauge>,
+    /// From submission to the first start.
+    pub queue_wait_seconds: Histogram,
+    /// Time to answer a request of the micro service.
+    pub request_seconds: Family<RequestLabels, Histogram>,
+    /// Requests of the micro service.
+    pub requests: Family<EndpointLabels, Counter>,
+    /// Pictures refused.
+    pub uploads_rejected: Family<CodeLabels, Counter>,
+    /// Jobs accepted, by channel.
+    pub canary_requests: Family<ChannelLabels, Counter>,
+    /// Reconnections to NATS.
+    pub nats_reconnects: Counter,
+}
+
+/// Of a job that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct JobLabels {
+    r#type: &'static str,
+    status: &'static str,
+}
+
+/// Of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StageLabels {
+    stage: &'static str,
+}
+
+/// Of a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PriorityLabels {
+    /// 1 to 10.
+    pub priority: u8,
+}
+
+/// Of an answered request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    endpoint: &'static str,
+    status: u16,
+}
+
+/// Of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndpointLabels {
+    endpoint: &'static str,
+    method: &'static str,
+}
+
+/// Of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CodeLabels {
+    code: &'static str,
+}
+
+/// Of an accepted job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelLabels {
+    channel: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            jobs: Family::default(),
+            stage_seconds: Family::new_with_constructor(|| Histogram::new(STAGE_SECONDS)),
+            queue_depth: Family::default(),
+            queue_wait_seconds: Histogram::new(QUEUE_WAIT_SECONDS),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
+            requests: Family::default(),
+            uploads_rejected: Family::default(),
+            canary_requests: Family::default(),
+            nats_reconnects: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// The encoder adds `_total` to counters.
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "request_duration_seconds",
+            "Time to answer a request",
+            self.request_seconds.clone(),
+        );
+        registry.register("requests", "Requests", self.requests.clone());
+        let orfeas = registry.sub_registry_with_prefix("orfeas");
+        orfeas.register("jobs", "Jobs that ended on this node", self.jobs.clone());
+        let stages = self.stage_seconds.clone();
+        orfeas.register("job_stage_duration_seconds", "Wall time of a pipeline stage", stages);
+        orfeas.register("queue_depth", "Messages in the region's queue", self.queue_depth.clone());
+        let waits = self.queue_wait_seconds.clone();
+        orfeas.register("queue_wait_seconds", "From submission to the first start", waits);
+        orfeas.register("uploads_rejected", "Pictures that were refused", self.uploads_rejected.clone());
+        orfeas.register("canary_requests", "Jobs accepted, by channel", self.canary_requests.clone());
+        orfeas.register("nats_reconnects", "Reconnections to NATS", self.nats_reconnects.clone());
+    }
+
+    /// A job ended on this node.
+    pub fn job_ended(&self, job_type: JobType, status: JobStatus) {
+        self.jobs.get_or_create(&JobLabels { r#type: job_type.as_str(), status: status.as_str() }).inc();
+    }
+
+    /// A stage ran.
+    pub fn stage_ran(&self, stage: &'static str, seconds: f64) {
+        self.stage_seconds.get_or_create(&StageLabels { stage }).observe(seconds);
+    }
+
+    /// A request of the micro service was answered.
+    pub fn request_answered(&self, endpoint: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&EndpointLabels { endpoint, method: "nats" }).inc();
+        self.request_seconds.get_or_create(&RequestLabels { endpoint, status }).observe(took.as_secs_f64());
+    }
+
+    /// A picture was refused.
+    pub fn upload_rejected(&self, code: Code) {
+        self.uploads_rejected.get_or_create(&CodeLabels { code: code.as_str() }).inc();
+    }
+
+    /// A job was accepted.
+    pub fn job_accepted(&self, channel: Channel) {
+        self.canary_requests.get_or_create(&ChannelLabels { channel: channel.as_str() }).inc();
+    }
+
+    /// The exposition in OpenMetrics text, which Prometheus reads.
+    ///
+    /// # Errors
+    /// A value cannot be formatted.
+    pub fn exposition(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_those_of_the_contract() {
+        let metrics = Metrics::new();
+        metrics.job_ended(JobType::Generation3d, JobStatus::Completed);
+        metrics.stage_ran("shape", 0.2);
+        metrics.queue_depth.get_or_create(&PriorityLabels { priority: 5 }).set(3);
+        metrics.queue_wait_seconds.observe(0.004);
+        metrics.request_answered("submit", 200, Duration::from_millis(12));
+        metrics.upload_rejected(Code::FileFlagged);
+        metrics.job_accepted(Channel::Canary);
+        let text = metrics.exposition().unwrap();
+        for sample in [
+            "orfeas_jobs_total{type=\"3d_generation\",status=\"completed\"} 1",
+            "orfeas_job_stage_duration_seconds_count{stage=\"shape\"} 1",
+            "orfeas_queue_depth{priority=\"5\"} 3",
+            "orfeas_queue_wait_seconds_bucket{le=\"0.005\"} 1",
+            "request_duration_seconds_count{endpoint=\"submit\",status=\"200\"} 1",
+            "requests_total{endpoint=\"submit\",method=\"nats\"} 1",
+            "orfeas_uploads_rejected_total{code=\"file_flagged\"} 1",
+            "orfeas_canary_requests_total{channel=\"canary\"} 1",
+            "orfeas_nats_reconnects_total 0",
+        ] {
+            assert!(text.lines().any(|line| line == sample), "{sample} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,396 @@
+//! One delivery of one job, from the message to its settlement.
+//!
+//! ```text
+//!   load record ─▶ ended? ack ─▶ starts used up? give up
+//!        ▼
+//!   ┌ fetch and check the picture ┐
+//!   └ line up for the device, CAS Processing ┘   both at once; a stop signal ends either
+//!        ▼
+//!   generate (progress by CAS, thinned out) ─▶ verdict ─▶ store result, CAS end ─▶ settle the message
+//! ```
+//! The message is settled last, so whatever is killed, the job is delivered again and the record tells the
+//! next node where it stands. A start takes the record over (its `attempt` is the fencing token): only the
+//! owner may store a result or end the job.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, Message};
+use bytes::Bytes;
+use orfeas_protocol::problem::Code;
+use orfeas_protocol::view::JobError;
+use orfeas_protocol::{JobId, JobRecord, JobStatus, NodeId};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::active::{ActiveGuard, ActiveJob};
+use super::entropy::now;
+use super::node::{NodeContext, drained};
+use super::picture::{CheckedPicture, PictureError};
+use super::progress::{Due, JobMonitor, Progress, ReportGate, Stop, StopSignal};
+use super::records::{ChangeError, RecordError, Stored};
+use super::retry::Backoff;
+use super::verdict::{Verdict, after_failure, before_start, judge};
+use super::{ending, outcome};
+use crate::pipeline::{Generated, GenerationRequest, PipelineError};
+use crate::scheduler::DeviceSlot;
+
+/// A change of state in the middle of a job: beyond this the queue has given the job away anyway.
+pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(60);
+/// A progress report that comes later is not worth its wait.
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
+/// Deliveries that led to no start, such as of a node that dies while it reads the picture, end here.
+const IDLE_DELIVERIES_MAX: i64 = 50;
+
+/// What becomes of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settlement {
+    /// The job has ended.
+    Ack,
+    /// The job has been given up.
+    Terminate,
+    /// Another delivery, now or later.
+    Redeliver(Duration),
+    /// The message is another node's by now, or nobody can be reached: its ack wait decides.
+    Leave,
+}
+
+/// Why the record did not take a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The job has ended.
+    Ended(JobStatus),
+    /// Another start has taken the job over.
+    TakenOver,
+    /// The caller wants it to stop.
+    CancelRequested,
+}
+
+/// How a run ended before the pipeline had anything to say.
+enum Interruption {
+    Stopped(Stop),
+    Picture(PictureError),
+    Refused(Refusal),
+    Record(RecordError),
+}
+
+/// A job on this node.
+pub(super) struct Attempt {
+    pub(super) node: Arc<NodeContext>,
+    pub(super) id: JobId,
+    pub(super) stored: Stored,
+    pub(super) owner: Owner,
+    active: ActiveGuard,
+    deliveries: i64,
+}
+
+/// Takes a message to its settlement.
+pub(super) async fn deliver(node: Arc<NodeContext>, id: JobId, message: Message) {
+    let deliveries = message.info().map_or(1, |info| info.delivered);
+    let Some(active) = node.active.admit(id, message) else {
+        tracing::info!(job = %id, "delivered again while it is running here");
+        return;
+    };
+    let job = active.clone();
+    let ack_wait = node.work.ack_wait;
+    let settlement = tokio::select! {
+        settlement = run(node, id, active, deliveries) => settlement,
+        never = keep_alive(&job, ack_wait) => match never {},
+    };
+    settle(&job.message(), id, settlement).await;
+}
+
+/// Tells the queue that the job is being worked on. Three times per ack wait, so that one may get lost.
+async fn keep_alive(job: &ActiveJob, ack_wait: Duration) -> Infallible {
+    let mut ticks = interval(ack_wait / 3);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if let Err(error) = job.message().ack_with(AckKind::Progress).await {
+            tracing::debug!(%error, "in-progress acknowledgement not sent");
+        }
+    }
+}
+
+async fn run(node: Arc<NodeContext>, id: JobId, active: ActiveGuard, deliveries: i64) -> Settlement {
+    match node.records.load(id).await {
+        Ok(Some(stored)) => {
+            let owner = Owner::of(&stored.record);
+            Attempt { node, id, stored, owner, active, deliveries }.run().await
+        }
+        // Expired, or retracted by who wrote it: either way nobody waits for it.
+        Ok(None) => Settlement::Ack,
+        Err(error) => {
+            tracing::warn!(job = %id, %error, "record not read");
+            match error {
+                RecordError::Unreadable { .. } => Settlement::Terminate,
+                _ => Settlement::Redeliver(Backoff::JOB.jittered(1)),
+            }
+        }
+    }
+}
+
+impl Attempt {
+    async fn run(mut self) -> Settlement {
+        let job = &self.stored.record.job;
+        if job.status.is_terminal() {
+            return Settlement::Ack;
+        }
+        let idle_deliveries = self.deliveries.saturating_sub(i64::from(job.attempt));
+        if let Some(error) = before_start(job.attempt, self.node.work.attempts_max) {
+            return ending::give_up(&mut self, error).await;
+        }
+        if idle_deliveries > IDLE_DELIVERIES_MAX {
+            let error = JobError::new(Code::Internal, "the job could not be started");
+            return ending::give_up(&mut self, error).await;
+        }
+        match self.prepare().await {
+            Ok((picture, slot)) => self.generate(picture, slot).await,
+            Err(interruption) => self.interrupted(interruption).await,
+        }
+    }
+
+    /// Brings the picture here and the job to the device, both at once. Either one's failure ends the other's
+    /// wait, but not a compare-and-set that is under way: afterwards we know whether the job was started.
+    async fn prepare(&mut self) -> Result<(CheckedPicture, DeviceSlot), Interruption> {
+        let node = self.node.clone();
+        let (digest, priority) = (self.stored.record.job.input.sha256, self.stored.record.job.priority);
+        let signal = self.active.stop.clone();
+        let stopped = || stopped(&signal, node.draining.clone());
+        let halt = Notify::new();
+        let picture = async {
+            let picture = tokio::select! {
+                biased;
+                stop = stopped() => Err(Interruption::Stopped(stop)),
+                fetched = node.pictures.fetch(digest) => fetched.map_err(Interruption::Picture),
+            };
+            if picture.is_err() {
+                halt.notify_one();
+            }
+            picture
+        };
+        let slot = async {
+            tokio::select! {
+                biased;
+                stop = stopped() => Err(Interruption::Stopped(stop)),
+                () = halt.notified() => Err(Interruption::Stopped(Stop::Draining)),
+                slot = node.device.acquire(priority) => Ok(slot),
+            }
+        };
+        let started = async {
+            let slot = slot.await?;
+            start(&node, &mut self.stored).await?;
+            Ok(slot)
+        };
+        let (picture, started) = tokio::join!(picture, started);
+        if started.is_ok() {
+            self.owner = Owner::of(&self.stored.record);
+        }
+        Ok((picture?, started?))
+    }
+
+    async fn generate(mut self, picture: CheckedPicture, slot: DeviceSlot) -> Settlement {
+        let attempt = self.stored.record.job.attempt;
+        tracing::info!(job = %self.id, attempt, "job started");
+        let outcome = self.run_pipeline(picture.bytes).await;
+        drop(slot);
+        if let Err(error) = &outcome
+            && !matches!(error, PipelineError::Cancelled)
+        {
+            tracing::warn!(job = %self.id, attempt, %error, "pipeline failed");
+        }
+        let verdict = judge(outcome, self.active.stop.raised(), attempt, self.node.work.attempts_max);
+        self.carry_out(verdict).await
+    }
+
+    async fn run_pipeline(&mut self, image: Bytes) -> Result<Generated, PipelineError> {
+        let record = &self.stored.record;
+        let request =
+            GenerationRequest { image, job_type: record.job.job_type, options: record.options.clone() };
+        let (monitor, progress) = JobMonitor::new(self.active.stop.clone());
+        let node = self.node.clone();
+        tokio::select! {
+            biased;
+            outcome = node.engine.generate(request, Box::new(monitor)) => outcome,
+            // A report that is cut off leaves an old revision behind; the next change reads again.
+            () = self.report(progress) => Err(PipelineError::Stopped),
+        }
+    }
+
+    /// Writes progress into the record until the pipeline ends. Never ends by itself.
+    async fn report(&mut self, mut latest: watch::Receiver<Option<Progress>>) {
+        let mut gate = ReportGate::default();
+        let mut wake_at = None;
+        loop {
+            let changed = async {
+                if latest.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            match wake_at {
+                Some(at) => tokio::select! { () = changed => {}, () = sleep_until(at) => {} },
+                None => changed.await,
+            }
+            let Some(progress) = *latest.borrow_and_update() else { continue };
+            wake_at = match gate.due(progress, Instant::now()) {
+                Due::Never => None,
+                Due::At(at) => Some(at),
+                Due::Now => {
+                    self.report_once(progress).await;
+                    gate.reported(progress, Instant::now());
+                    None
+                }
+            };
+        }
+    }
+
+    async fn report_once(&mut self, progress: Progress) {
+        let owner = &self.owner;
+        let changed = self.node.records.change(&mut self.stored, REPORT_LIMIT, |record| {
+            owner.check(record)?;
+            record.advance(progress.stage, progress.percent).map_err(|_| Refusal::TakenOver)
+        });
+        match changed.await {
+            Ok(()) if self.stored.record.is_cancel_requested() => self.active.stop.raise(Stop::Cancelled),
+            Ok(()) => {}
+            Err(ChangeError::Refused(_)) => self.active.stop.raise(Stop::Lost),
+            Err(ChangeError::Record(error)) => tracing::debug!(job = %self.id, %error, "progress not noted"),
+        }
+    }
+
+    async fn interrupted(mut self, interruption: Interruption) -> Settlement {
+        let attempt = self.stored.record.job.attempt.max(1);
+        let attempts_max = self.node.work.attempts_max;
+        let verdict = match interruption {
+            Interruption::Stopped(Stop::Draining) => Verdict::GiveBack,
+            Interruption::Stopped(Stop::Cancelled) | Interruption::Refused(Refusal::CancelRequested) => {
+                Verdict::Cancel
+            }
+            Interruption::Refused(Refusal::Ended(_)) => return Settlement::Ack,
+            Interruption::Stopped(Stop::Lost) => return self.lost().await,
+            Interruption::Refused(Refusal::TakenOver) => return Settlement::Leave,
+            Interruption::Record(RecordError::Missing(_)) => return Settlement::Ack,
+            Interruption::Record(error) => {
+                tracing::warn!(job = %self.id, %error, "job not started");
+                return Settlement::Redeliver(Backoff::JOB.jittered(attempt));
+            }
+            Interruption::Picture(error) => {
+                tracing::warn!(job = %self.id, %error, "picture not used");
+                after_failure(picture_error(&error), attempt, attempts_max)
+            }
+        };
+        self.carry_out(verdict).await
+    }
+
+    async fn carry_out(mut self, verdict: Verdict) -> Settlement {
+        match verdict {
+            Verdict::Store(generated) => outcome::store(&mut self, *generated).await,
+            Verdict::Cancel => ending::cancel(&mut self).await,
+            Verdict::GiveBack => ending::give_back(&mut self, Duration::ZERO).await,
+            Verdict::Retry { error, wait } => {
+                let seconds = wait.as_secs_f32();
+                tracing::info!(job = %self.id, code = error.code.as_str(), seconds, "job waits for another try");
+                ending::give_back(&mut self, wait).await
+            }
+            Verdict::Fail(error) => ending::fail(&mut self, error).await,
+            Verdict::GiveUp(error) => ending::give_up(&mut self, error).await,
+            Verdict::Forget => self.lost().await,
+        }
+    }
+
+    /// The record went on without us: if it has ended, the message is done with; else it is another node's.
+    async fn lost(&mut self) -> Settlement {
+        match self.node.records.load(self.id).await {
+            Ok(Some(stored)) if !stored.record.job.status.is_terminal() => Settlement::Leave,
+            Ok(_) => Settlement::Ack,
+            Err(_) => Settlement::Leave,
+        }
+    }
+}
+
+/// A reason to stop before the pipeline runs.
+async fn stopped(signal: &StopSignal, mut draining: watch::Receiver<bool>) -> Stop {
+    tokio::select! {
+        stop = signal.wait() => stop,
+        () = drained(&mut draining) => Stop::Draining,
+    }
+}
+
+/// Takes the record over.
+async fn start(node: &NodeContext, stored: &mut Stored) -> Result<(), Interruption> {
+    let changed = node.records.change(stored, CHANGE_LIMIT, |record| {
+        if record.is_cancel_requested() && !record.job.status.is_terminal() {
+            return Err(Refusal::CancelRequested);
+        }
+        record.start(node.id.clone(), now()).map_err(|refused| Refusal::Ended(refused.status))
+    });
+    match changed.await {
+        Ok(()) => {
+            let job = &stored.record.job;
+            if job.attempt == 1 {
+                let waited = job.started_at.unwrap_or(job.created_at).since(job.created_at);
+                node.metrics.queue_wait_seconds.observe(waited.as_secs_f64());
+            }
+            Ok(())
+        }
+        Err(ChangeError::Refused(refusal)) => Err(Interruption::Refused(refusal)),
+        Err(ChangeError::Record(error)) => Err(Interruption::Record(error)),
+    }
+}
+
+/// Who may move a job: the start that its record names. Taken when this delivery read the record, and again
+/// when it started the job; never from a record that was read later, because that may be another's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    node: Option<NodeId>,
+    attempt: u32,
+}
+
+impl Owner {
+    fn of(record: &JobRecord) -> Self {
+        Self { node: record.job.node.clone(), attempt: record.job.attempt }
+    }
+
+    /// Whether the record is still this owner's.
+    pub(super) fn check(&self, record: &JobRecord) -> Result<(), Refusal> {
+        if record.job.status.is_terminal() {
+            Err(Refusal::Ended(record.job.status))
+        } else if *self == Self::of(record) {
+            Ok(())
+        } else {
+            Err(Refusal::TakenOver)
+        }
+    }
+}
+
+fn picture_error(error: &PictureError) -> JobError {
+    let code = match error.code() {
+        // The upload was there when the job was accepted: its retention was too short for the queue.
+        Code::NotFound => Code::InvalidRequest,
+        code => code,
+    };
+    let message = if code.http_status() < 500 { error.to_string() } else { code.title().to_owned() };
+    JobError::new(code, message)
+}
+
+/// Tells the queue, and makes sure that it heard. If it cannot be reached, the job is delivered once more,
+/// and its record says that nothing is left to do.
+async fn settle(message: &Message, id: JobId, settlement: Settlement) {
+    const TRIES: u32 = 3;
+    for failures in 1..=TRIES {
+        let told = match settlement {
+            Settlement::Leave => return,
+            Settlement::Ack => message.double_ack().await,
+            Settlement::Terminate => message.double_ack_with(AckKind::Term).await,
+            Settlement::Redeliver(wait) => {
+                message.double_ack_with(AckKind::Nak((!wait.is_zero()).then_some(wait))).await
+            }
+        };
+        let Err(error) = told else { return };
+        tracing::debug!(job = %id, ?settlement, %error, "message not settled yet");
+        tokio::time::sleep(Backoff::CALL.jittered(failures)).await;
+    }
+    tracing::warn!(job = %id, ?settlement, "message not settled; it will be delivered again");
+}

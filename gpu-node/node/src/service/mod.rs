@@ -1,0 +1,145 @@
+//! The node as a service: jobs off the queue and through the pipeline, requests of other systems, and the
+//! care for what stands in NATS.
+//!
+//! ```text
+//!   provision ─▶ bus (connection, buckets, stores)
+//!                  │
+//!   endpoints ─▶ submission ─▶ picture, records, queue          requests of other systems
+//!   worker ────▶ job ────────▶ picture, records ─▶ scheduler    the queue's jobs
+//!                  └▶ verdict ─▶ outcome (result) | ending      how they end
+//!   watcher ───▶ stop signals, open jobs ─▶ sweeper             what the records say
+//!   inventory ─▶ heartbeats, `models`
+//! ```
+//! Decisions (`verdict`, `retry`, `progress`, the scheduler) are plain code; the rest are effects beside them.
+
+mod active;
+mod bus;
+mod ending;
+mod endpoints;
+mod entropy;
+mod inventory;
+mod job;
+mod node;
+mod objects;
+mod outcome;
+mod picture;
+mod progress;
+mod provision;
+mod queue;
+mod records;
+mod retry;
+mod submission;
+mod sweeper;
+mod verdict;
+mod watcher;
+mod worker;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use bus::{BusError, CONNECT_LIMIT, Connection};
+pub use provision::{ProvisionError, Provisioned, provision};
+
+use crate::admin::Readiness;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::scheduler::{DeviceQueue, Engine};
+use active::ActiveJobs;
+use bus::Bus;
+use endpoints::Endpoints;
+use node::NodeContext;
+use picture::Pictures;
+use records::Records;
+use watcher::OpenJobs;
+use worker::Worker;
+
+/// The service cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A stream or bucket cannot be opened.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The micro service cannot be registered.
+    #[error("cannot start the micro service")]
+    Endpoints(#[source] async_nats::Error),
+}
+
+/// The running service.
+pub struct Service {
+    node: Arc<NodeContext>,
+    drain: watch::Sender<bool>,
+    endpoints: Endpoints,
+    worker: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts to take work and requests. The streams and buckets are expected as [`provision`] leaves them.
+    ///
+    /// # Errors
+    /// A stream or bucket is missing, or NATS does not answer.
+    pub async fn start(
+        config: &Config,
+        connection: Connection,
+        engine: Arc<dyn Engine>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let bus = Bus::open(connection, config.region.clone()).await?;
+        let (drain, draining) = watch::channel(false);
+        let node = Arc::new(NodeContext {
+            id: config.node_id.clone(),
+            channels: config.channels.clone(),
+            work: config.work.clone(),
+            records: Records::new(&bus),
+            pictures: Pictures::new(bus.blocklist.clone(), bus.uploads.clone()),
+            bus,
+            engine,
+            device: DeviceQueue::default(),
+            active: ActiveJobs::default(),
+            metrics,
+            draining,
+        });
+        let worker = Worker::new(node.clone()).await?;
+        let endpoints = Endpoints::start(node.clone()).await.map_err(StartError::Endpoints)?;
+        let open = OpenJobs::default();
+        let background = vec![
+            tokio::spawn(watcher::watch(node.clone(), open.clone())),
+            tokio::spawn(sweeper::housekeeping(node.clone(), open)),
+            tokio::spawn(inventory::heartbeats(node.clone())),
+        ];
+        Ok(Self { node, drain, endpoints, worker: tokio::spawn(worker.run()), background })
+    }
+
+    /// Whether the node can take work.
+    pub fn readiness(&self) -> Arc<dyn Readiness> {
+        self.node.clone()
+    }
+
+    /// Stops: no new work, running jobs may end within the drain limit, the rest goes back into the queue.
+    pub async fn drain(self) {
+        let _ = self.drain.send(true);
+        self.endpoints.stop().await;
+        if let Err(error) = self.worker.await {
+            tracing::error!(%error, "worker ended badly");
+        }
+        for task in self.background {
+            task.abort();
+        }
+        inventory::leave(&self.node).await;
+    }
+}
+
+impl Readiness for NodeContext {
+    fn obstacle(&self) -> Option<&'static str> {
+        if *self.draining.borrow() {
+            Some("the node is stopping")
+        } else if !self.bus.connection.is_up() {
+            Some("nats is not connected")
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What every part of the running service shares.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::Message;
+use orfeas_protocol::job::WorkItem;
+use orfeas_protocol::{Channel, JobId, NodeId};
+use tokio::sync::watch;
+
+use super::active::ActiveJobs;
+use super::bus::Bus;
+use super::picture::Pictures;
+use super::records::Records;
+use crate::config::WorkConfig;
+use crate::metrics::Metrics;
+use crate::scheduler::{DeviceQueue, Engine};
+
+/// The node, as its tasks see it.
+pub(crate) struct NodeContext {
+    pub(crate) id: NodeId,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) work: WorkConfig,
+    pub(crate) bus: Bus,
+    pub(crate) records: Records,
+    pub(crate) pictures: Pictures,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) device: DeviceQueue,
+    pub(crate) active: ActiveJobs,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Turns true once, when the node is asked to stop.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// The job that a work message is about.
+pub(crate) fn job_of(message: &Message) -> Result<JobId, serde_json::Error> {
+    serde_json::from_slice::<WorkItem>(&message.payload).map(|item| item.id)
+}
+
+/// Waits until the node is asked to stop. A node without anybody who could ask stops too.
+pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
+    drop(draining.wait_for(|draining| *draining).await);
+}

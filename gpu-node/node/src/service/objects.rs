@@ -1,0 +1,250 @@
+//! Object stores (NATS ADR-20): whole objects in, whole objects out.
+//!
+//! async-nats has an object store too. Ours differs where the job's promise needs it: a name is replaced only
+//! if it still has the version that the writer saw ([`Objects::put`]), chunks are in flight together instead
+//! of one flush to disk after the other, and a reader needs no consumer on the server.
+
+use async_nats::HeaderMap;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_ROLLUP};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::PublishAckFuture;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{FuturesUnordered, StreamExt};
+use orfeas_protocol::{Sha256Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::entropy;
+use super::queue::{PublishRefusal, refusal_of};
+
+/// NATS's own advice, and below any server's `max_payload`.
+const CHUNK_BYTES: usize = 128 * 1024;
+/// Chunks in flight: 1 MiB hides the disk's flush time.
+const CHUNKS_IN_FLIGHT: usize = 8;
+
+/// An object cannot be read or written.
+#[derive(Debug, Error)]
+pub(crate) enum ObjectError {
+    #[error("no object of that name")]
+    NotFound,
+    #[error("the object is larger than {limit_bytes} bytes")]
+    TooLarge { limit_bytes: u64 },
+    #[error("the object's chunks do not match its description")]
+    Damaged,
+    #[error("another writer has replaced the object")]
+    Superseded,
+    #[error("the store has no room")]
+    Full,
+    #[error("cannot {action}")]
+    Unavailable {
+        action: &'static str,
+        #[source]
+        source: async_nats::Error,
+    },
+}
+
+impl ObjectError {
+    fn unavailable(action: &'static str, source: impl Into<async_nats::Error>) -> Self {
+        Self::Unavailable { action, source: source.into() }
+    }
+}
+
+/// What ADR-20 stores beside the chunks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ObjectInfo {
+    name: String,
+    bucket: String,
+    nuid: String,
+    #[serde(default)]
+    pub(crate) size: u64,
+    #[serde(default)]
+    chunks: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtime: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    options: Option<ObjectOptions>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct ObjectOptions {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_chunk_size: Option<usize>,
+}
+
+/// An object's description and the version of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) info: ObjectInfo,
+    version: u64,
+}
+
+/// The version of a name: what [`Objects::put`] expects to replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version(u64);
+
+/// An object store.
+#[derive(Debug, Clone)]
+pub(crate) struct Objects {
+    bucket: String,
+    stream: Stream,
+    jetstream: Context,
+}
+
+impl Objects {
+    pub(crate) fn new(bucket: String, stream: Stream, jetstream: Context) -> Self {
+        Self { bucket, stream, jetstream }
+    }
+
+    /// Looks an object up; `None` if there is none or it was deleted.
+    pub(crate) async fn describe(&self, name: &str) -> Result<Option<ObjectInfo>, ObjectError> {
+        let described = self.latest(name).await?;
+        Ok(described.map(|described| described.info).filter(|info| !info.deleted))
+    }
+
+    /// The version of a name, whether there is an object or not.
+    pub(crate) async fn version(&self, name: &str) -> Result<Version, ObjectError> {
+        Ok(Version(self.latest(name).await?.map_or(0, |described| described.version)))
+    }
+
+    /// Reads an object and checks it against its description.
+    pub(crate) async fn get(&self, name: &str, limit_bytes: u64) -> Result<Bytes, ObjectError> {
+        let info = self.describe(name).await?.ok_or(ObjectError::NotFound)?;
+        if info.size > limit_bytes {
+            return Err(ObjectError::TooLarge { limit_bytes });
+        }
+        let subject = self.chunk_subject(&info.nuid);
+        let size = usize::try_from(info.size).map_err(|_| ObjectError::Damaged)?;
+        let mut data = BytesMut::with_capacity(size);
+        let mut after = 0;
+        for _ in 0..info.chunks {
+            let chunk = self.stream.direct_get_next_for_subject(subject.as_str(), Some(after + 1)).await;
+            let chunk = chunk.map_err(|error| match error.kind() {
+                DirectGetErrorKind::NotFound => ObjectError::Damaged,
+                _ => ObjectError::unavailable("read a chunk", error),
+            })?;
+            if data.len() + chunk.payload.len() > size {
+                return Err(ObjectError::Damaged);
+            }
+            data.extend_from_slice(&chunk.payload);
+            after = chunk.sequence;
+        }
+        let digest_agrees = info.digest.is_none_or(|digest| digest == digest_text(&Sha256Digest::of(&data)));
+        if data.len() == size && digest_agrees { Ok(data.freeze()) } else { Err(ObjectError::Damaged) }
+    }
+
+    /// Writes an object, if its name still has the version `expected`.
+    pub(crate) async fn put(&self, name: &str, data: &Bytes, expected: Version) -> Result<(), ObjectError> {
+        let replaced = self.latest(name).await?;
+        let nuid = entropy::job_id()
+            .map_err(|error| ObjectError::unavailable("name the chunks", Box::new(error)))?
+            .to_string();
+        let written = self.write(name, data, expected, nuid.clone()).await;
+        // Chunks that no description points to would lie there until their age removes them.
+        let orphan = match &written {
+            Ok(()) => replaced.map(|old| old.info.nuid),
+            Err(ObjectError::Superseded | ObjectError::Full) => Some(nuid),
+            // The description may have arrived although its acknowledgement did not.
+            Err(_) => None,
+        };
+        if let Some(nuid) = orphan
+            && let Err(error) = self.stream.purge().filter(self.chunk_subject(&nuid)).await
+        {
+            tracing::debug!(bucket = self.bucket, %error, "cannot remove old chunks; their age will");
+        }
+        written
+    }
+
+    async fn write(
+        &self,
+        name: &str,
+        data: &Bytes,
+        expected: Version,
+        nuid: String,
+    ) -> Result<(), ObjectError> {
+        let chunk_subject = self.chunk_subject(&nuid);
+        let mut acks = FuturesUnordered::new();
+        let mut chunks = 0;
+        let mut at = 0;
+        while at < data.len() {
+            if acks.len() >= CHUNKS_IN_FLIGHT {
+                acks.next().await.transpose()?;
+            }
+            let chunk = data.slice(at..data.len().min(at + CHUNK_BYTES));
+            at += chunk.len();
+            chunks += 1;
+            let message = PublishMessage::build().payload(chunk);
+            let sent = self.publish(chunk_subject.clone(), message).await?;
+            acks.push(acknowledged(sent));
+        }
+        while acks.next().await.transpose()?.is_some() {}
+        let info = ObjectInfo {
+            name: name.to_owned(),
+            bucket: self.bucket.clone(),
+            nuid,
+            size: data.len() as u64,
+            chunks,
+            mtime: Some(entropy::now()),
+            digest: Some(digest_text(&Sha256Digest::of(data))),
+            options: Some(ObjectOptions { max_chunk_size: Some(CHUNK_BYTES) }),
+            deleted: false,
+        };
+        let description = serde_json::to_vec(&info)
+            .map_err(|error| ObjectError::unavailable("describe the object", Box::new(error)))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_ROLLUP, "sub");
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.0.to_string());
+        let message = PublishMessage::build().payload(description.into()).headers(headers);
+        acknowledged(self.publish(self.description_subject(name), message).await?).await
+    }
+
+    async fn publish(
+        &self,
+        subject: String,
+        message: PublishMessage,
+    ) -> Result<PublishAckFuture, ObjectError> {
+        let sent = self.jetstream.send_publish(subject, message).await;
+        sent.map_err(|error| ObjectError::unavailable("send to the object store", error))
+    }
+
+    async fn latest(&self, name: &str) -> Result<Option<Described>, ObjectError> {
+        match self.stream.direct_get_last_for_subject(self.description_subject(name)).await {
+            Ok(message) => {
+                let info = serde_json::from_slice(&message.payload).map_err(|_| ObjectError::Damaged)?;
+                Ok(Some(Described { info, version: message.sequence }))
+            }
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ObjectError::unavailable("look the object up", error)),
+        }
+    }
+
+    fn chunk_subject(&self, nuid: &str) -> String {
+        format!("$O.{}.C.{nuid}", self.bucket)
+    }
+
+    fn description_subject(&self, name: &str) -> String {
+        format!("$O.{}.M.{}", self.bucket, URL_SAFE.encode(name))
+    }
+}
+
+async fn acknowledged(ack: PublishAckFuture) -> Result<(), ObjectError> {
+    match ack.await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match refusal_of(&error) {
+            Some(PublishRefusal::WrongSequence) => ObjectError::Superseded,
+            Some(PublishRefusal::Full) => ObjectError::Full,
+            None => ObjectError::unavailable("store the object", error),
+        }),
+    }
+}
+
+fn digest_text(digest: &Sha256Digest) -> String {
+    format!("SHA-256={}", URL_SAFE.encode(digest.as_bytes()))
+}

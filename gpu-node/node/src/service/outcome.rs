@@ -1,0 +1,131 @@
+//! A finished model: into the object store under the job's name, then into the record.
+//!
+//! Two starts of one job may come this far at the same time, when the first was cut off from NATS for longer
+//! than the ack wait. The order of the four steps makes the file and the record agree whatever happens:
+//!
+//! 1. read the version of the name in the store,
+//! 2. read the record: is this start still its owner?
+//! 3. store the file if the name still has that version,
+//! 4. complete the record if this start is still its owner.
+//!
+//! Suppose an older start stored after the owner did. Then it read the version (1) after the owner had
+//! stored, so it checked the record (2) after the owner had started, and step 2 refused it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use orfeas_protocol::view::{Bounds, JobResult, ModelChoice};
+use orfeas_protocol::{JobStatus, Sha256Digest};
+use tokio::time::Instant;
+
+use super::ending::unended;
+use super::entropy::now;
+use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
+use super::objects::ObjectError;
+use super::records::{ChangeError, RecordError};
+use super::retry::Backoff;
+use crate::pipeline::Generated;
+
+/// A finished model waits this long for NATS to come back before the work is thrown away.
+const STORE_LIMIT: Duration = Duration::from_secs(600);
+/// Who chose the quality when neither the request nor a history did.
+const QUALITY_BY_DEFAULT: &str = "default";
+
+/// The box of a mesh without vertices, which the pipeline does not let through.
+const NO_BOUNDS: Bounds = Bounds { min: [0.0; 3], max: [0.0; 3] };
+
+/// Why a finished model is not stored (yet).
+enum StoreError {
+    Object(ObjectError),
+    Record(RecordError),
+    Refused(Refusal),
+}
+
+/// Stores a result and completes the job.
+pub(super) async fn store(attempt: &mut Attempt, generated: Generated) -> Settlement {
+    for (stage, seconds) in &generated.stage_seconds {
+        attempt.node.metrics.stage_ran(stage, *seconds);
+    }
+    let (file, result, model) = describe(attempt, generated);
+    let give_up_at = Instant::now() + STORE_LIMIT;
+    let mut failures = 0;
+    loop {
+        let error: async_nats::Error = match store_once(attempt, &file, &result, &model).await {
+            Ok(()) => return Settlement::Ack,
+            Err(StoreError::Refused(refusal)) => {
+                tracing::info!(job = %attempt.id, ?refusal, "result dropped");
+                let nothing_left = Settlement::Ack;
+                return unended(attempt, ChangeError::Refused(refusal), nothing_left);
+            }
+            Err(StoreError::Record(RecordError::Missing(_))) => return Settlement::Ack,
+            Err(StoreError::Object(error)) => error.into(),
+            Err(StoreError::Record(error)) => error.into(),
+        };
+        failures += 1;
+        let wait = Backoff::CALL.jittered(failures);
+        if Instant::now() + wait > give_up_at {
+            tracing::error!(job = %attempt.id, %error, "result not stored in time");
+            return Settlement::Redeliver(Backoff::JOB.jittered(1));
+        }
+        tracing::warn!(job = %attempt.id, %error, "result not stored yet");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn store_once(
+    attempt: &mut Attempt,
+    file: &Bytes,
+    result: &JobResult,
+    model: &ModelChoice,
+) -> Result<(), StoreError> {
+    let node = attempt.node.clone();
+    let owner = attempt.owner.clone();
+    let name = attempt.id.to_string();
+    let version = node.bus.results.version(&name).await.map_err(StoreError::Object)?;
+    let Some(fresh) = node.records.load(attempt.id).await.map_err(StoreError::Record)? else {
+        return Err(StoreError::Record(RecordError::Missing(attempt.id)));
+    };
+    let job = &fresh.record.job;
+    // The acknowledgement of an earlier try may have been lost.
+    if job.status == JobStatus::Completed && job.result.as_ref() == Some(result) {
+        return Ok(());
+    }
+    owner.check(&fresh.record).map_err(StoreError::Refused)?;
+    attempt.stored = fresh;
+    node.bus.results.put(&name, file, version).await.map_err(StoreError::Object)?;
+    let completed = node.records.change(&mut attempt.stored, CHANGE_LIMIT, |record| {
+        owner.check(record)?;
+        record.job.model = model.clone();
+        record.complete(result.clone(), now()).map_err(|_| Refusal::TakenOver)
+    });
+    match completed.await {
+        Ok(()) => {}
+        Err(ChangeError::Refused(_)) if attempt.stored.record.job.result.as_ref() == Some(result) => {}
+        Err(ChangeError::Refused(refusal)) => return Err(StoreError::Refused(refusal)),
+        Err(ChangeError::Record(error)) => return Err(StoreError::Record(error)),
+    }
+    let job = &attempt.stored.record.job;
+    tracing::info!(job = %job.id, attempt = job.attempt, bytes = result.bytes, "job completed");
+    node.metrics.job_ended(job.job_type, JobStatus::Completed);
+    Ok(())
+}
+
+fn describe(attempt: &Attempt, generated: Generated) -> (Bytes, JobResult, ModelChoice) {
+    let file = Bytes::from(generated.file);
+    let job = &attempt.stored.record.job;
+    let report = generated.report;
+    let result = JobResult {
+        url: job.links.result.clone(),
+        media_type: generated.media_type.to_owned(),
+        bytes: file.len() as u64,
+        sha256: Sha256Digest::of(&file),
+        vertices: report.vertices as u64,
+        faces: report.faces as u64,
+        watertight: report.watertight,
+        bounds: report.bounds.map_or(NO_BOUNDS, |bounds| Bounds { min: bounds.min, max: bounds.max }),
+    };
+    let chosen_by = job.model.quality_source.clone();
+    let quality_source = chosen_by.or_else(|| Some(QUALITY_BY_DEFAULT.to_owned()));
+    let model = ModelChoice { quality_source, ..generated.model };
+    (file, result, model)
+}

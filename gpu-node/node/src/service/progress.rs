@@ -1,0 +1,172 @@
+//! Between the inference thread and the job's task: progress out, stop signals in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::pipeline::Monitor;
+
+/// Each report is a compare-and-set that the server flushes to its disk: four a second are enough for eyes.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Why a job should stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// The node shuts down: back into the queue.
+    Draining,
+    /// The caller wants it.
+    Cancelled,
+    /// The job has ended, or another node has it.
+    Lost,
+}
+
+/// Tells a job to stop. Clones stand for the same signal.
+#[derive(Debug, Clone)]
+pub(crate) struct StopSignal(Arc<watch::Sender<Option<Stop>>>);
+
+impl StopSignal {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    /// Raises the signal. A weightier reason replaces a lighter one.
+    pub(crate) fn raise(&self, stop: Stop) {
+        self.0.send_if_modified(|raised| {
+            let weightier = raised.is_none_or(|raised| raised < stop);
+            if weightier {
+                *raised = Some(stop);
+            }
+            weightier
+        });
+    }
+
+    pub(crate) fn raised(&self) -> Option<Stop> {
+        *self.0.borrow()
+    }
+
+    /// Waits for the signal.
+    pub(crate) async fn wait(&self) -> Stop {
+        let mut receiver = self.0.subscribe();
+        match receiver.wait_for(Option::is_some).await.map(|raised| *raised) {
+            Ok(Some(stop)) => stop,
+            // `self` holds the sender, so the channel stays open.
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) stage: &'static str,
+    pub(crate) percent: u8,
+}
+
+/// What the pipeline gets.
+#[derive(Debug)]
+pub(crate) struct JobMonitor {
+    stop: StopSignal,
+    progress: watch::Sender<Option<Progress>>,
+}
+
+impl JobMonitor {
+    /// A monitor, and the receiver of the latest progress.
+    pub(crate) fn new(stop: StopSignal) -> (Self, watch::Receiver<Option<Progress>>) {
+        let (progress, receiver) = watch::channel(None);
+        (Self { stop, progress }, receiver)
+    }
+}
+
+impl Monitor for JobMonitor {
+    fn progress(&mut self, stage: &'static str, fraction: f32) {
+        // `as` saturates, and takes NaN to 0.
+        let percent = (fraction * 100.0) as u8;
+        self.progress.send_replace(Some(Progress { stage, percent: percent.min(100) }));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.raised().is_some()
+    }
+}
+
+/// When the latest progress is to be reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    Now,
+    At(Instant),
+    /// There is nothing new.
+    Never,
+}
+
+/// Thins reports out: a new stage at once, everything else at most each [`REPORT_INTERVAL`].
+#[derive(Debug, Default)]
+pub(crate) struct ReportGate {
+    last: Option<(Progress, Instant)>,
+}
+
+impl ReportGate {
+    pub(crate) fn due(&self, progress: Progress, now: Instant) -> Due {
+        match self.last {
+            None => Due::Now,
+            Some((last, _)) if last == progress => Due::Never,
+            Some((last, _)) if last.stage != progress.stage => Due::Now,
+            Some((_, at)) if now.duration_since(at) >= REPORT_INTERVAL => Due::Now,
+            Some((_, at)) => Due::At(at + REPORT_INTERVAL),
+        }
+    }
+
+    pub(crate) fn reported(&mut self, progress: Progress, now: Instant) {
+        self.last = Some((progress, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(percent: u8) -> Progress {
+        Progress { stage: "shape", percent }
+    }
+
+    #[test]
+    fn a_new_stage_is_reported_at_once_and_percents_four_times_a_second() {
+        let mut gate = ReportGate::default();
+        let start = Instant::now();
+        assert_eq!(gate.due(shape(1), start), Due::Now);
+        gate.reported(shape(1), start);
+        assert_eq!(gate.due(shape(1), start + REPORT_INTERVAL * 2), Due::Never);
+        assert_eq!(gate.due(shape(2), start), Due::At(start + REPORT_INTERVAL));
+        assert_eq!(gate.due(shape(2), start + REPORT_INTERVAL), Due::Now);
+        assert_eq!(gate.due(Progress { stage: "texture", percent: 1 }, start), Due::Now);
+    }
+
+    #[test]
+    fn a_weightier_stop_replaces_a_lighter_one_but_not_the_other_way_round() {
+        let signal = StopSignal::new();
+        signal.raise(Stop::Draining);
+        signal.raise(Stop::Cancelled);
+        signal.raise(Stop::Draining);
+        assert_eq!(signal.raised(), Some(Stop::Cancelled));
+    }
+
+    #[test]
+    fn fractions_outside_of_their_range_are_held_at_its_ends() {
+        let (mut monitor, receiver) = JobMonitor::new(StopSignal::new());
+        for (fraction, percent) in [(-1.0, 0), (f32::NAN, 0), (0.429, 42), (7.0, 100)] {
+            monitor.progress("shape", fraction);
+            assert_eq!(*receiver.borrow(), Some(shape(percent)));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_pipeline_sees_a_raised_signal() {
+        let signal = StopSignal::new();
+        let (monitor, _receiver) = JobMonitor::new(signal.clone());
+        assert!(!monitor.is_cancelled());
+        signal.raise(Stop::Cancelled);
+        assert!(monitor.is_cancelled());
+        assert_eq!(signal.wait().await, Stop::Cancelled);
+    }
+}

@@ -1,0 +1,107 @@
+//! Housekeeping of the region: jobs that lost their message, and the queue's depth.
+//!
+//! An edge that dies between "record stored" and "work published" leaves a job that waits for nobody. Every
+//! node looks for such jobs: records queued for a minute or longer, if the queue holds fewer messages than
+//! there are open jobs. Then it reads which jobs the queue does hold, and publishes what is missing. The
+//! message id is the job's, so that several nodes that sweep at once publish one message.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use futures::TryStreamExt;
+use orfeas_protocol::job::WorkItem;
+use orfeas_protocol::options::Priority;
+use orfeas_protocol::{JobId, JobStatus};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::entropy::now;
+use super::node::NodeContext;
+use super::queue::enqueue;
+use super::watcher::OpenJobs;
+use crate::metrics::PriorityLabels;
+
+/// The gauge is read by scrapers that come each 15 s or so.
+const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often lost messages are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// A submission that takes longer has failed.
+const LOST_AFTER: Duration = Duration::from_secs(60);
+
+/// Works until the future is dropped.
+pub(crate) async fn housekeeping(node: Arc<NodeContext>, open: OpenJobs) {
+    let mut depth = interval(DEPTH_INTERVAL);
+    let mut sweep = interval(SWEEP_INTERVAL);
+    depth.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let done = tokio::select! {
+            _ = depth.tick() => measure_depth(&node).await,
+            _ = sweep.tick() => sweep_lost(&node, &open).await,
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, "housekeeping put off");
+        }
+    }
+}
+
+async fn measure_depth(node: &NodeContext) -> Result<(), async_nats::Error> {
+    let names = node.bus.region.names();
+    let subjects = node.bus.work.info_with_subjects(names.all_work()).await?;
+    let mut depths = [0i64; 11];
+    let counts: Vec<(String, usize)> = subjects.try_collect().await?;
+    for (subject, count) in counts {
+        let level = subject.rsplit('.').next().and_then(|level| level.parse::<usize>().ok());
+        if let Some(depth) = level.and_then(|level| depths.get_mut(level)) {
+            *depth += i64::try_from(count).unwrap_or(i64::MAX);
+        }
+    }
+    for priority in Priority::descending().map(Priority::get) {
+        let depth = depths.get(usize::from(priority)).copied().unwrap_or_default();
+        node.metrics.queue_depth.get_or_create(&PriorityLabels { priority }).set(depth);
+    }
+    Ok(())
+}
+
+/// Publishes the messages of jobs that have lost theirs.
+async fn sweep_lost(node: &NodeContext, open: &OpenJobs) -> Result<(), async_nats::Error> {
+    let suspects = open.queued_for(LOST_AFTER, now());
+    if suspects.is_empty() {
+        return Ok(());
+    }
+    let info = node.bus.work.get_info().await?;
+    if info.state.messages >= open.len() as u64 {
+        return Ok(());
+    }
+    let waiting = jobs_in(&node.bus.work, &node.bus.region.names().all_work()).await?;
+    for id in suspects.into_iter().filter(|id| !waiting.contains(id)) {
+        match node.records.load(id).await? {
+            None => open.forget(id),
+            // It may have been started, or given back, since the watch told us of it.
+            Some(stored) if stored.record.job.status == JobStatus::Queued => {
+                tracing::warn!(job = %id, "queued job has no message; publishing it again");
+                enqueue(&node.bus, &stored.record).await?;
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The jobs that the queue holds messages of; as many as the queue's bound at most.
+async fn jobs_in(queue: &Stream, subject: &str) -> Result<HashSet<JobId>, async_nats::Error> {
+    let mut jobs = HashSet::new();
+    let mut after = 0;
+    loop {
+        let message = match queue.direct_get_next_for_subject(subject, Some(after + 1)).await {
+            Ok(message) => message,
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(jobs),
+            Err(error) => return Err(error.into()),
+        };
+        after = message.sequence;
+        if let Ok(item) = serde_json::from_slice::<WorkItem>(&message.payload) {
+            jobs.insert(item.id);
+        }
+    }
+}
