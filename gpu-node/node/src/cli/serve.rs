@@ -61,6 +61,7 @@ fn inference_config(config: &Config) -> InferenceConfig {
     InferenceConfig {
         cpu_threads: config.threads.map_or(defaults.cpu_threads, NonZeroUsize::get),
         device: config.device,
+        models_folder: config.models_folder.clone(),
         cuda_folder: config.cuda_folder.clone(),
         ..defaults
     }

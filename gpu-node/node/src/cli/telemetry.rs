@@ -13,7 +13,13 @@ pub(super) struct LogFlags {
     #[arg(long, env = "ORFEAS_LOG_FORMAT", value_name = "FORMAT", default_value = "pretty", global = true)]
     log_format: LogFormat,
     /// What to log, such as `info` or `warn,orfeas_node=debug`
-    #[arg(long, env = "ORFEAS_LOG", value_name = "FILTER", default_value = "info,async_nats=warn", global = true)]
+    #[arg(
+        long,
+        env = "ORFEAS_LOG",
+        value_name = "FILTER",
+        default_value = "info,async_nats=warn",
+        global = true
+    )]
     log: String,
 }
 

@@ -19,6 +19,7 @@ pub struct File {
     pub(super) admin: Option<SocketAddr>,
     pub(super) device: Option<String>,
     pub(super) threads: Option<NonZeroUsize>,
+    pub(super) models_folder: Option<PathBuf>,
     pub(super) cuda_folder: Option<PathBuf>,
     pub(super) nats: NatsTable,
     pub(super) work: WorkTable,

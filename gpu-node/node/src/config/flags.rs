@@ -49,6 +49,9 @@ pub struct Flags {
     /// CPU threads of the tensor library [default: one per core]
     #[arg(long, env = "ORFEAS_THREADS", value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Where model folders are, each named as its family
+    #[arg(long, env = "ORFEAS_MODELS", value_name = "DIR")]
+    pub models_folder: Option<PathBuf>,
     /// Where the CUDA libraries are [default: beside the linked libtorch]
     #[arg(long, env = "ORFEAS_LIBTORCH_CUDA", value_name = "DIR")]
     pub cuda_folder: Option<PathBuf>,

@@ -81,6 +81,8 @@ pub struct Config {
     pub device: DeviceChoice,
     /// CPU threads of the tensor library; `None` = one per core.
     pub threads: Option<NonZeroUsize>,
+    /// Where model folders are, each named as its family; `None` = the usual place.
+    pub models_folder: Option<PathBuf>,
     /// Where the CUDA libraries are, if not beside the linked ones.
     pub cuda_folder: Option<PathBuf>,
 }
@@ -209,6 +211,7 @@ impl Config {
                 None => device(file.device.as_deref())?,
             },
             threads: flags.threads.or(file.threads),
+            models_folder: flags.models_folder.or(file.models_folder),
             cuda_folder: flags.cuda_folder.or(file.cuda_folder),
         };
         config.check()?;

@@ -96,6 +96,8 @@ impl Endpoints {
             let requests = requests.add(names.endpoint(endpoint.name())).await?;
             tasks.push(tokio::spawn(serve(node.clone(), endpoint, requests)));
         }
+        // Who is told that we serve must find us: the subscriptions are at the server before this returns.
+        node.bus.client().flush().await?;
         Ok(Self { service, tasks })
     }
 

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use orfeas_protocol::job::WorkItem;
 use orfeas_protocol::options::Priority;
 use orfeas_protocol::{JobId, JobStatus};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use super::entropy::now;
 use super::node::NodeContext;
@@ -26,13 +26,15 @@ use crate::metrics::PriorityLabels;
 const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How often lost messages are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// By then the watch has told of the records that were there at the start.
+const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(5);
 /// A submission that takes longer has failed.
 const LOST_AFTER: Duration = Duration::from_secs(60);
 
 /// Works until the future is dropped.
 pub(crate) async fn housekeeping(node: Arc<NodeContext>, open: OpenJobs) {
     let mut depth = interval(DEPTH_INTERVAL);
-    let mut sweep = interval(SWEEP_INTERVAL);
+    let mut sweep = interval_at(Instant::now() + FIRST_SWEEP_AFTER, SWEEP_INTERVAL);
     depth.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -1,0 +1,166 @@
+//! What is left when a node or the server dies.
+
+use std::time::Duration;
+
+use orfeas_protocol::job::NewJob;
+use orfeas_protocol::options::JobType;
+use orfeas_protocol::view::InputImage;
+use orfeas_protocol::{Channel, JobId, JobOptions, JobRecord, Region, Sha256Digest, TenantId, Timestamp};
+use serde_json::json;
+
+use crate::harness::{Caller, Node, Server, body, picture, until};
+
+const IMPATIENT: &str = "[work]\nack_wait = \"1s\"";
+
+#[tokio::test]
+async fn a_job_whose_node_dies_is_started_again_by_the_next_with_one_result() {
+    let server = Server::start().await;
+    let node = Node::start(&server, IMPATIENT).await;
+    let caller = Caller::of(&server).await;
+    let id = caller.submit(json!({"model": "gated"})).await;
+    caller.job_when(&id, "the job runs", |job| job["status"] == "processing").await;
+    node.kill();
+    let node = Node::start(&server, IMPATIENT).await;
+    node.script.gate.send_replace(true);
+    let job = caller.job_ended(&id).await;
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("completed"), &json!(2)), "{job}");
+    caller.queue_is_empty().await;
+    assert_eq!(node.script.runs(), 1);
+    assert!(caller.result(&id).await.is_some());
+}
+
+#[tokio::test]
+async fn a_job_that_takes_its_nodes_down_is_given_up() {
+    let server = Server::start().await;
+    let settings = format!("{IMPATIENT}\nattempts_max = 2");
+    let caller = {
+        let node = Node::start(&server, &settings).await;
+        let caller = Caller::of(&server).await;
+        let id = caller.submit(json!({"model": "gated"})).await;
+        caller.job_when(&id, "the job runs", |job| job["attempt"] == 1).await;
+        node.kill();
+        let node = Node::start(&server, &settings).await;
+        caller.job_when(&id, "the job runs again", |job| job["attempt"] == 2).await;
+        node.kill();
+        (caller, id)
+    };
+    let (caller, id) = caller;
+    let last = Node::start(&server, &settings).await;
+    let job = caller.job_ended(&id).await;
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("failed"), &json!(2)));
+    assert_eq!(last.script.runs(), 0, "it was not started a third time");
+    caller.queue_is_empty().await;
+    assert_eq!(caller.stream("ORFEAS_DEAD_LOCAL").await.cached_info().state.messages, 1);
+}
+
+#[tokio::test]
+async fn a_long_job_is_not_given_to_anybody_else() {
+    let server = Server::start().await;
+    let node = Node::start(&server, IMPATIENT).await;
+    let caller = Caller::of(&server).await;
+    let id = caller.submit(json!({"model": "gated"})).await;
+    node.script.wait_for_runs(1).await;
+    // Three ack waits: the time itself is what is tested here.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    node.script.gate.send_replace(true);
+    assert_eq!(caller.job_ended(&id).await["attempt"], 1);
+    assert_eq!(node.script.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_result_is_stored_although_the_server_died_while_it_was_made() {
+    let mut server = Server::start().await;
+    let node = Node::start(&server, IMPATIENT).await;
+    let caller = Caller::of(&server).await;
+    let id = caller.submit(json!({"model": "gated"})).await;
+    caller.job_when(&id, "the job runs", |job| job["stage"] == "shape").await;
+    server.crash_and_restart().await;
+    node.script.gate.send_replace(true);
+    let caller = Caller::of(&server).await;
+    let job = until("the job completes", async || {
+        let request = async_nats::Request::new()
+            .payload(json!({ "id": id }).to_string().into())
+            .timeout(Some(Duration::from_secs(1)));
+        let reply = caller.client.send_request("orfeas.local.status", request).await.ok()?;
+        (body(&reply)["status"] == "completed").then(|| body(&reply))
+    })
+    .await;
+    assert_eq!(job["attempt"], 1, "{job}");
+    assert!(caller.result(&id).await.is_some());
+    caller.queue_is_empty().await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_puts_back_what_it_cannot_finish() {
+    let server = Server::start().await;
+    let settings = "[work]\ndrain_limit = \"200ms\"";
+    let mut node = Node::start(&server, settings).await;
+    let caller = Caller::of(&server).await;
+    let running = caller.submit(json!({"model": "gated", "seed": 1})).await;
+    node.script.wait_for_runs(1).await;
+    let waiting = caller.submit(json!({"seed": 2})).await;
+    node.drain().await;
+    let next = Node::start(&server, settings).await;
+    next.script.gate.send_replace(true);
+    // No ack wait (30 s) has to pass: both were given back.
+    for id in [&running, &waiting] {
+        assert_eq!(caller.job_ended(id).await["status"], "completed");
+    }
+    assert_eq!(caller.job(&waiting).await["attempt"], 1);
+    assert_eq!(caller.job(&running).await["attempt"], 2);
+}
+
+#[tokio::test]
+async fn a_job_that_is_running_may_end_while_the_node_stops() {
+    let server = Server::start().await;
+    let mut node = Node::start(&server, "").await;
+    let caller = Caller::of(&server).await;
+    let id = caller.submit(json!({"model": "gated"})).await;
+    node.script.wait_for_runs(1).await;
+    let script = node.script.clone();
+    let opened = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        script.gate.send_replace(true);
+    });
+    node.drain().await;
+    opened.await.unwrap();
+    let store = caller.jetstream.get_key_value("orfeas_jobs_local").await.unwrap();
+    let record: JobRecord = serde_json::from_slice(&store.get(&id).await.unwrap().unwrap()).unwrap();
+    assert_eq!(record.job.status.as_str(), "completed");
+}
+
+#[tokio::test]
+async fn a_queued_job_without_a_message_is_found_and_run() {
+    let server = Server::start().await;
+    let node = Node::start(&server, "").await;
+    let caller = Caller::of(&server).await;
+    // As an edge leaves it that dies between the record and the message, long ago.
+    let image = picture(7);
+    let digest = Sha256Digest::of(&image);
+    let uploads = caller.jetstream.get_object_store("orfeas_uploads_local").await.unwrap();
+    uploads.put(digest.to_string().as_str(), &mut image.as_slice()).await.unwrap();
+    let created_at = Timestamp::from_unix_ms(1_700_000_000_000);
+    let new = NewJob {
+        id: JobId::new(created_at, [1; 10]),
+        job_type: JobType::Generation3d,
+        tenant: TenantId::anonymous(),
+        region: Region::default(),
+        channel: Channel::Stable,
+        options: JobOptions::default(),
+        input: InputImage {
+            sha256: digest,
+            format: "png".to_owned(),
+            width: 32,
+            height: 32,
+            bytes: image.len() as u64,
+        },
+        request_id: None,
+        traceparent: None,
+    };
+    let record = JobRecord::new(new, created_at);
+    let id = record.job.id.to_string();
+    let store = caller.jetstream.get_key_value("orfeas_jobs_local").await.unwrap();
+    store.create(&id, serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+    assert_eq!(caller.job_ended(&id).await["status"], "completed");
+    assert_eq!(node.script.runs(), 1);
+}
