@@ -20,6 +20,11 @@ use crate::service::Connection;
 /// A person waits at the terminal.
 const COMMAND_CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
+/// A service tells of its life; of its connection, our own messages do.
+const SERVE_LOG: &str = "info,async_nats=warn";
+/// A command prints its result; beside it, only what went wrong.
+const COMMAND_LOG: &str = "warn";
+
 /// Picture in, 3D model out: the node that runs the models
 #[derive(Debug, Parser)]
 #[command(name = "orfeas-gpu-node", version, max_term_width = 110)]
@@ -55,7 +60,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    telemetry::start(&cli.log).context("cannot start logging")?;
+    let default = if matches!(cli.command, Command::Serve(_)) { SERVE_LOG } else { COMMAND_LOG };
+    telemetry::start(&cli.log, default).context("cannot start logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the async runtime")?.block_on(async {
         match cli.command {

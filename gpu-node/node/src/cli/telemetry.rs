@@ -12,15 +12,9 @@ pub(super) struct LogFlags {
     /// Form of the log on stderr
     #[arg(long, env = "ORFEAS_LOG_FORMAT", value_name = "FORMAT", default_value = "pretty", global = true)]
     log_format: LogFormat,
-    /// What to log, such as `info` or `warn,orfeas_node=debug`
-    #[arg(
-        long,
-        env = "ORFEAS_LOG",
-        value_name = "FILTER",
-        default_value = "info,async_nats=warn",
-        global = true
-    )]
-    log: String,
+    /// What to log, such as `info` or `warn,orfeas_node=debug` [default: info to serve, else warn]
+    #[arg(long, env = "ORFEAS_LOG", value_name = "FILTER", global = true)]
+    log: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,9 +25,9 @@ enum LogFormat {
     Json,
 }
 
-/// Starts logging.
-pub(super) fn start(flags: &LogFlags) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&flags.log)?;
+/// Starts logging; `default` is the filter where none is given.
+pub(super) fn start(flags: &LogFlags, default: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(flags.log.as_deref().unwrap_or(default))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -155,6 +155,8 @@ async fn options(
                     connected.store(false, Ordering::Relaxed);
                     tracing::warn!("nats disconnected");
                 }
+                // What we do ourselves.
+                Event::Closed | Event::Draining => tracing::debug!(%event, "nats event"),
                 other => tracing::warn!(event = %other, "nats event"),
             }
             std::future::ready(())
