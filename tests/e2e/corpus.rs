@@ -18,6 +18,8 @@ async fn bad_pictures_are_told_from_good_ones_without_an_error_of_ours() {
     let mut misses = Vec::new();
     for row in corpus::bad(&folder) {
         let Ok(bytes) = std::fs::read(folder.join("bad").join(&row.file)) else { continue };
+        // The manifest asks decoders, which show the first frame; the contract refuses more than one.
+        let animated = bytes.windows(4).any(|kind| kind == b"acTL" || kind == b"ANIM");
         let start = Instant::now();
         let response = client.post_raw("/api/uploads", &row.send_as, bytes).await;
         let status = response.status().as_u16();
@@ -26,7 +28,7 @@ async fn bad_pictures_are_told_from_good_ones_without_an_error_of_ours() {
         let tiny = row.dims.is_some_and(|(w, h)| w < SIDE_MIN || h < SIDE_MIN);
         let right = match row.expected.as_str() {
             "reject" => matches!(status, 413 | 415 | 422),
-            "accept" => tiny || matches!(status, 200 | 201),
+            "accept" => tiny || (animated && status == 422) || matches!(status, 200 | 201),
             _ => true,
         };
         let entry = score.entry(format!("{}/{}", row.expected, row.class)).or_default();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn a_rollout_sends_the_same_pictures_to_the_canary_each_time() {
-    let options = StackOptions { node: &["--channel", "stable,canary"], ..StackOptions::default() };
+    let options = StackOptions { node: &["--channels", "stable,canary"], ..StackOptions::default() };
     let stack = Stack::start_with(options).await;
     let client = stack.client();
     let channel = async |marker: u8| {

@@ -76,14 +76,12 @@ async fn fifty_megabytes_are_stored_and_one_byte_more_is_not_read() {
     assert!(start.elapsed() < Duration::from_secs(5));
 
     // Without a length the stream is cut off as it passes the limit.
-    let chunk = bytes::Bytes::from(vec![0x5a; 1 << 20]);
-    let mut head = pictures::png_of_size(LIMIT);
-    head.truncate(2 << 20);
-    let stream = futures::stream::iter(
-        std::iter::once(bytes::Bytes::from(head)).chain(std::iter::repeat_n(chunk, 60)),
-    )
-    .map(Ok::<_, std::io::Error>);
-    use futures::StreamExt;
+    let large = bytes::Bytes::from(pictures::png_of_size(LIMIT + (12 << 20)));
+    let chunks: Vec<_> = (0..large.len())
+        .step_by(1 << 20)
+        .map(|at| large.slice(at..large.len().min(at + (1 << 20))))
+        .collect();
+    let stream = futures::stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>));
     let sent = client
         .request(reqwest::Method::POST, "/api/uploads")
         .header("content-type", "image/png")
