@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -11,7 +11,7 @@ use tch::Device;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::family::registry;
+use super::family::{Family, registry};
 use super::run::run;
 use super::{FamilyInfo, Generated, GenerationRequest, Monitor, PipelineError, Stage};
 
@@ -61,6 +61,9 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+/// Makes the families of a device, with the folder of their models; called on the thread that is to own their tensors.
+type Registry = fn(Device, Option<&Path>) -> Vec<Box<dyn Family>>;
+
 struct Command {
     request: GenerationRequest,
     monitor: Box<dyn Monitor>,
@@ -80,6 +83,10 @@ impl Inference {
     /// # Errors
     /// The device cannot be opened, the default family is unknown, or the system gives no thread.
     pub fn start(config: InferenceConfig) -> Result<Inference, StartError> {
+        Self::start_with(config, registry)
+    }
+
+    fn start_with(config: InferenceConfig, registry: Registry) -> Result<Inference, StartError> {
         let device = Backend::load(config.cuda_folder.as_deref())?.device(config.device)?;
         let families: Arc<[FamilyInfo]> =
             registry(device, config.models_folder.as_deref()).iter().map(|family| family.info()).collect();
@@ -88,7 +95,7 @@ impl Inference {
         }
         let (commands, inbox) = mpsc::channel(config.queue_depth.max(1));
         let thread = thread::Builder::new().name("inference".to_owned());
-        thread.spawn(move || serve(inbox, device, &config))?;
+        thread.spawn(move || serve(inbox, device, &config, registry))?;
         Ok(Inference { commands, families })
     }
 
@@ -133,7 +140,7 @@ impl Monitor for Caller<'_> {
     }
 }
 
-fn serve(mut inbox: mpsc::Receiver<Command>, device: Device, config: &InferenceConfig) {
+fn serve(mut inbox: mpsc::Receiver<Command>, device: Device, config: &InferenceConfig, registry: Registry) {
     tch::set_num_threads(i32::try_from(config.cpu_threads).unwrap_or(1).max(1));
     // Gradients are switched off for each thread by itself.
     let _no_gradients = tch::no_grad_guard();
@@ -163,3 +170,6 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }
+
+#[cfg(test)]
+mod tests;
