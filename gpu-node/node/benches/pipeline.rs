@@ -2,7 +2,6 @@
 //! One JSON line each: wall time in milliseconds, and for the whole job the processor time of all threads as well.
 
 #[path = "../tests/specimens/mod.rs"]
-#[allow(dead_code, reason = "the bench draws one picture; the tests use the rest")]
 mod specimens;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
 //! Drawn pictures with a known subject: cut-outs composed over plain, gradient and textured backgrounds.
+#![allow(dead_code, reason = "each binary that includes this uses a part of it")]
 
 use image::{Rgb, Rgba, RgbaImage};
 

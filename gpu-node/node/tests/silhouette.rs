@@ -1,0 +1,197 @@
+//! The silhouette family from picture to model file.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says so by failing; helpers outside of test functions count as well"
+)]
+
+mod specimens;
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
+use orfeas_geometry::import::read_glb;
+use orfeas_geometry::render::{View, render};
+use orfeas_node::pipeline::{
+    Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError,
+};
+use orfeas_protocol::options::{BackgroundRemoval, JobOptions, JobType, ModelFormat};
+
+struct Silent;
+
+impl Monitor for Silent {
+    fn progress(&mut self, _stage: &'static str, _fraction: f32) {}
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+fn png(picture: impl Into<DynamicImage>) -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    picture.into().write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
+async fn generate(file: Vec<u8>, options: JobOptions) -> Result<Generated, PipelineError> {
+    let inference = Inference::start(InferenceConfig::default()).unwrap();
+    let request = GenerationRequest { image: file.into(), job_type: JobType::Generation3d, options };
+    inference.generate(request, Box::new(Silent)).await
+}
+
+fn fast() -> JobOptions {
+    JobOptions { quality: Some(5), ..JobOptions::default() }
+}
+
+/// A flag of four colours with a pole down from its left end.
+fn flag() -> RgbaImage {
+    RgbaImage::from_fn(200, 200, |x, y| match (x, y) {
+        (30..100, 20..70) => Rgba([220, 30, 30, 255]),
+        (100..170, 20..70) => Rgba([30, 200, 30, 255]),
+        (30..100, 70..120) => Rgba([30, 30, 220, 255]),
+        (100..170, 70..120) => Rgba([230, 220, 40, 255]),
+        (30..50, 120..190) => Rgba([140, 90, 40, 255]),
+        _ => Rgba([0, 255, 255, 0]),
+    })
+}
+
+#[tokio::test]
+async fn the_front_shows_the_picture_upright_and_the_right_way_round() {
+    let generated = generate(png(flag()), JobOptions::default()).await.unwrap();
+    let bounds = generated.report.bounds.unwrap();
+    let size = bounds.size();
+    assert!((size[1] - 1.0).abs() < 1e-3 && (size[0] - 140.0 / 170.0).abs() < 0.02, "{size:?}");
+    let model = read_glb(&generated.file).unwrap();
+    let view = View::front(400);
+    let picture = render(&model, &view).unwrap();
+    // The camera fits the bounding sphere; a place in the picture is found by the model's box.
+    let radius = model
+        .mesh
+        .positions()
+        .iter()
+        .map(|p| p.iter().map(|v| v * v).sum::<f32>().sqrt())
+        .fold(0.0, f32::max);
+    let seen = |x: f32, y: f32| {
+        let (model_x, model_y) = ((x - 100.0) / 170.0, (105.0 - y) / 170.0);
+        let column = (200.0 + model_x / radius * 200.0) as usize;
+        let row = (200.0 - model_y / radius * 200.0) as usize;
+        picture.pixels()[row * 400 + column]
+    };
+    for (x, y, expected) in [
+        (65.0, 45.0, [220.0, 30.0, 30.0]),
+        (135.0, 45.0, [30.0, 200.0, 30.0]),
+        (65.0, 95.0, [30.0, 30.0, 220.0]),
+        (135.0, 95.0, [230.0, 220.0, 40.0]),
+        (40.0, 160.0, [140.0, 90.0, 40.0]),
+    ] {
+        let found = seen(x, y).map(f32::from);
+        // Light changes brightness, not hue: compare directions.
+        let dot: f32 = (0..3).map(|c| found[c] * expected[c]).sum();
+        let lengths = |v: &[f32]| v[..3].iter().map(|c| c * c).sum::<f32>().sqrt();
+        let cosine = dot / (lengths(&found) * lengths(&expected));
+        assert!(cosine > 0.985, "{found:?} for {expected:?} at {x}, {y}");
+    }
+    assert_eq!(seen(135.0, 160.0), view.background, "beside the pole is nothing");
+}
+
+#[tokio::test]
+async fn a_handle_stays_a_hole_and_the_solid_is_closed() {
+    let mug = specimens::draw("mug", 320, 11);
+    let picture = specimens::compose(&mug, "gradient", 11);
+    let generated = generate(png(picture), JobOptions::default()).await.unwrap();
+    let report = generated.report;
+    assert!(report.watertight && report.manifold && report.degenerate_faces == 0, "{report:?}");
+    assert_eq!((report.components, report.genus), (1, Some(1)), "{report:?}");
+    assert!(report.faces <= 30_000 && report.volume > 0.0);
+    let size = report.bounds.unwrap().size();
+    assert!((0.15..0.8).contains(&size[2]), "neither a wafer nor a balloon: {size:?}");
+}
+
+#[tokio::test]
+async fn the_same_request_gives_the_same_bytes() {
+    let picture = png(specimens::compose(&specimens::draw("lamp", 200, 3), "textured", 3));
+    let first = generate(picture.clone(), fast()).await.unwrap();
+    let second = generate(picture, fast()).await.unwrap();
+    assert!(first.file == second.file);
+    assert_eq!(first.model, second.model);
+}
+
+#[tokio::test]
+async fn the_number_of_faces_is_kept_and_the_solid_stays_closed() {
+    for faces in [100, 2_000] {
+        let options = JobOptions { target_faces: Some(faces), ..fast() };
+        let report = generate(png(specimens::draw("chair", 256, 2)), options).await.unwrap().report;
+        assert!(report.faces <= faces as usize, "{} of {faces}", report.faces);
+        assert!(report.watertight && report.manifold, "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn colours_of_the_background_do_not_show() {
+    let red_on_green = RgbaImage::from_fn(240, 240, |x, y| {
+        let coverage = (60.5 - (x as f32 - 119.5).hypot(y as f32 - 119.5)).clamp(0.0, 1.0);
+        let mix = |front: f32, behind: f32| (front * coverage + behind * (1.0 - coverage)) as u8;
+        Rgba([mix(200.0, 20.0), mix(20.0, 220.0), mix(30.0, 40.0), 255])
+    });
+    let generated = generate(png(red_on_green), JobOptions::default()).await.unwrap();
+    let model = read_glb(&generated.file).unwrap();
+    for side in 0..8 {
+        let view = View { azimuth: side as f32 * std::f32::consts::FRAC_PI_4, ..View::front(160) };
+        let picture = render(&model, &view).unwrap();
+        let greenish = picture.pixels().iter().filter(|[r, g, b, _]| g > r && g > b).count();
+        assert_eq!(greenish, 0, "side {side}");
+    }
+}
+
+#[tokio::test]
+async fn every_format_comes_with_its_media_type() {
+    let file = png(specimens::draw("vase", 160, 4));
+    for (format, start) in [
+        (ModelFormat::Glb, b"glTF".as_slice()),
+        (ModelFormat::Obj, b"#"),
+        (ModelFormat::Ply, b"ply\n"),
+        (ModelFormat::Stl, b"ORFEAS"),
+    ] {
+        let generated = generate(file.clone(), JobOptions { format, ..fast() }).await.unwrap();
+        assert!(generated.file.starts_with(start), "{format}");
+        assert_eq!(generated.media_type, format.media_type());
+    }
+}
+
+#[tokio::test]
+async fn a_model_without_texture_has_none() {
+    let options = JobOptions { texture: false, ..fast() };
+    let generated = generate(png(specimens::draw("star", 160, 4)), options).await.unwrap();
+    let model = read_glb(&generated.file).unwrap();
+    assert!(model.texture.is_none() && model.mesh.uvs().is_none() && model.mesh.normals().is_some());
+    assert!(!generated.stage_seconds.iter().any(|(stage, _)| *stage == "texture"));
+}
+
+#[tokio::test]
+async fn a_whole_picture_is_a_cushion_and_an_empty_one_has_no_subject() {
+    let plain = png(RgbaImage::from_pixel(80, 50, Rgba([90, 120, 150, 255])));
+    let options = JobOptions { remove_background: BackgroundRemoval::Never, ..fast() };
+    let report = generate(plain.clone(), options).await.unwrap().report;
+    assert!(report.watertight && report.genus == Some(0), "{report:?}");
+    assert!(matches!(generate(plain, fast()).await, Err(PipelineError::NoSubject)));
+}
+
+/// Real pictures, where they are: not part of the repository.
+#[tokio::test]
+async fn real_pictures_give_closed_solids() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/good");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        println!("skipped: no {}", folder.display());
+        return;
+    };
+    let inference = Inference::start(InferenceConfig::default()).unwrap();
+    for path in
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension() != Some("tsv".as_ref()))
+    {
+        let image = std::fs::read(&path).unwrap().into();
+        let request = GenerationRequest { image, job_type: JobType::Generation3d, options: fast() };
+        let report = inference.generate(request, Box::new(Silent)).await.unwrap().report;
+        assert!(report.watertight && report.manifold, "{}: {report:?}", path.display());
+        assert!(report.faces <= 30_000 && report.volume > 0.0, "{}: {report:?}", path.display());
+    }
+}
