@@ -17,7 +17,7 @@ mod export;
 mod family;
 mod hunyuan;
 mod inference;
-mod models;
+pub(crate) mod models;
 mod raster;
 mod run;
 mod silhouette;

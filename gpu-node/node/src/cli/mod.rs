@@ -1,7 +1,10 @@
 //! The command line: one file per command.
 
+mod bench;
 mod blocklist;
 mod generate;
+mod models;
+mod parity;
 mod rollout;
 mod serve;
 mod telemetry;
@@ -45,6 +48,12 @@ enum Command {
     Blocklist(blocklist::Blocklist),
     /// How much of the traffic the canary channel gets
     Rollout(rollout::RolloutCommand),
+    /// The model folders that the neural families use
+    Models(models::Models),
+    /// Compares the networks with reference results
+    Parity(parity::Parity),
+    /// Times a network on the tensors of a file
+    Bench(bench::Bench),
 }
 
 /// Runs the program.
@@ -69,6 +78,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Generate(generate) => generate.run().await,
             Command::Blocklist(blocklist) => blocklist.run().await,
             Command::Rollout(rollout) => rollout.run().await,
+            Command::Models(models) => models.run(),
+            Command::Parity(parity) => parity.run(),
+            Command::Bench(bench) => bench.run(),
         }
     })
 }

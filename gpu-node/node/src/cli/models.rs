@@ -1,0 +1,137 @@
+//! `models`: which model folders there are, and whether one can be used.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use orfeas_nets::checkpoint::{Checkpoint, default_kind};
+use orfeas_nets::volume::CPU_CHUNK_POINTS;
+use tch::{Device, Kind};
+
+use crate::pipeline::models::{self, HUNYUAN_FAMILY};
+
+/// What an operator must know before installing weights.
+const LICENCE_NOTICE: &str = "\
+The published Hunyuan3D-2 weights are not part of this program and not open source. Their licence, the Tencent Hunyuan \
+3D 2.0 Community License, gives no rights in the European Union, the United Kingdom and South Korea, neither to use \
+the weights nor their outputs; services with more than a million users a month need a licence of their own, and \
+outputs may not be used to improve other models. Read it where you got the weights; keeping to it is up to you.";
+
+#[derive(Debug, Args)]
+pub(super) struct Models {
+    #[command(subcommand)]
+    action: Action,
+    /// Where model folders are, each named as its family
+    #[arg(long, env = "ORFEAS_MODELS", value_name = "DIR", global = true)]
+    models: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Installs a model folder: checks it, and links it into the models folder
+    Add {
+        /// The folder, with config.yaml and model.fp16.safetensors
+        folder: PathBuf,
+    },
+    /// Loads a model folder and says what is in it
+    Check {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// Shows the folder that each family would use
+    List,
+}
+
+impl Models {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let models = self.models.or_else(models::default_folder);
+        match self.action {
+            Action::Check { folder } => check(&folder),
+            Action::Add { folder } => add(&folder, &models.context("no models folder: give --models")?),
+            Action::List => list(models.as_deref()),
+        }
+    }
+}
+
+fn check(folder: &Path) -> anyhow::Result<()> {
+    let model = Checkpoint::open(folder)?;
+    let summary = model.summary();
+    // In the file's own type nothing is copied: this checks every key and shape in a moment.
+    let kind =
+        if summary.types.len() == 1 && summary.types.contains_key("Half") { Kind::Half } else { Kind::Float };
+    model.load(Device::Cpu, kind)?;
+    println!("{}: usable, version {}", folder.display(), model.fingerprint()?);
+    println!("  weights      {} ({} bytes)", summary.weights.display(), summary.file_bytes);
+    for (component, parameters) in &summary.parameters {
+        println!("  {component:<12} {:.1} M parameters", *parameters as f64 / 1e6);
+    }
+    let types: Vec<&str> = summary.types.keys().map(String::as_str).collect();
+    println!("  types        {}", types.join(", "));
+    for device in [Device::Cpu, Device::Cuda(0)] {
+        let kind = default_kind(device);
+        let bytes = model.estimate_bytes(kind, 1, CPU_CHUNK_POINTS);
+        println!("  memory       about {:.2} GiB in {kind:?}", bytes as f64 / f64::from(1 << 30));
+    }
+    println!("\n{LICENCE_NOTICE}");
+    Ok(())
+}
+
+fn add(folder: &Path, models: &Path) -> anyhow::Result<()> {
+    check(folder)?;
+    let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+    let link = models.join(HUNYUAN_FAMILY);
+    if link.symlink_metadata().is_ok_and(|there| !there.is_symlink()) {
+        bail!("{} is a folder: move it away first", link.display());
+    }
+    std::fs::create_dir_all(models).with_context(|| format!("cannot make {}", models.display()))?;
+    // A new name first, then a rename: a node that looks meanwhile finds the old model or the new one.
+    let new = models.join(format!(".{HUNYUAN_FAMILY}.new"));
+    let _ = std::fs::remove_file(&new);
+    let linked = std::os::unix::fs::symlink(&folder, &new).and_then(|()| std::fs::rename(&new, &link));
+    linked.with_context(|| format!("cannot link {}", link.display()))?;
+    println!("\n{} → {}", link.display(), folder.display());
+    Ok(())
+}
+
+fn list(models: Option<&Path>) -> anyhow::Result<()> {
+    println!("silhouette   needs no weights");
+    match models::find(models, HUNYUAN_FAMILY) {
+        Some(folder) => {
+            let version = Checkpoint::open(&folder).and_then(|model| model.fingerprint());
+            let version = version.unwrap_or_else(|error| format!("cannot be used: {error}"));
+            println!("{HUNYUAN_FAMILY}   {version}   {}", folder.display());
+        }
+        None => println!("{HUNYUAN_FAMILY}   not installed"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn miniature() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../nets/tests/golden/mini_checkpoint")
+    }
+
+    #[test]
+    fn an_added_model_is_found_and_can_be_replaced() {
+        let models = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            add(&miniature(), models.path()).unwrap();
+            let found = models::find(Some(models.path()), HUNYUAN_FAMILY).unwrap();
+            assert_eq!(found.canonicalize().unwrap(), miniature().canonicalize().unwrap());
+        }
+        assert_eq!(std::fs::read_dir(models.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_not_added() {
+        let (models, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert!(add(empty.path(), models.path()).is_err());
+        assert_eq!(std::fs::read_dir(models.path()).unwrap().count(), 0);
+        std::fs::create_dir(models.path().join(HUNYUAN_FAMILY)).unwrap();
+        let error = add(&miniature(), models.path()).unwrap_err();
+        assert!(error.to_string().contains("move it away"), "{error}");
+    }
+}
