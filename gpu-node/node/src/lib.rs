@@ -12,3 +12,4 @@ pub mod metrics;
 pub mod pipeline;
 pub mod scheduler;
 pub mod service;
+pub mod vram;

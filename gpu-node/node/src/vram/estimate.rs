@@ -65,7 +65,9 @@ impl Estimates {
         let mut kinds: Vec<_> = self.kinds.iter().collect();
         // In the order of use, so that restoring keeps it.
         kinds.sort_by_key(|(_, peaks)| peaks.used_at);
-        Snapshot { kinds: kinds.into_iter().map(|(kind, peaks)| (kind.clone(), peaks.bytes.clone())).collect() }
+        Snapshot {
+            kinds: kinds.into_iter().map(|(kind, peaks)| (kind.clone(), peaks.bytes.clone())).collect(),
+        }
     }
 
     /// What to reserve for a job; `guess_bytes` is its family's own answer, used until a job of the kind has run.
@@ -88,7 +90,8 @@ impl Estimates {
             peaks.bytes.pop_front();
         }
         if self.kinds.len() > KINDS_MAX {
-            let oldest = self.kinds.iter().min_by_key(|(_, peaks)| peaks.used_at).map(|(kind, _)| kind.clone());
+            let oldest =
+                self.kinds.iter().min_by_key(|(_, peaks)| peaks.used_at).map(|(kind, _)| kind.clone());
             oldest.and_then(|kind| self.kinds.remove(&kind));
         }
     }
@@ -126,7 +129,10 @@ mod tests {
         let estimate = estimates.estimate(&kind(128), 0);
         let within = peaks.iter().filter(|peak| **peak <= estimate).count();
         assert!(within * 20 >= peaks.len() * 19, "{within} of {}", peaks.len());
-        assert!(estimate <= 1_401 * 106 / 100, "and the estimate is no larger than it needs to be: {estimate}");
+        assert!(
+            estimate <= 1_401 * 106 / 100,
+            "and the estimate is no larger than it needs to be: {estimate}"
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!     ▲                                                │
 //!     └────────────── measured peak ◀──────────────────┘
 //! ```
+//! Nothing reserves here yet: the scheduler is to hold it, between the queue and the pipeline (ARCHITECTURE.md).
+//!
 //! [`ledger`] decides, [`estimate`] learns, [`Vram`] is the handle that the scheduler holds: it hands out
 //! permits and wakes those who wait for room. Jobs and resident models share the one budget. On a CPU the
 //! same ledger keeps a configured part of the main memory.
