@@ -69,7 +69,7 @@ pub(crate) fn command(workspace: &Workspace, options: Options) -> Result<()> {
     let urls = &stack.urls;
     println!("\nORFEAS is up");
     println!("  API           {}/api/generate-3d", urls.http);
-    println!("  studio        {}/", urls.http);
+    println!("  service       {}/", urls.http);
     println!("  edge metrics  {}/metrics", urls.edge_admin);
     println!("  node metrics  {}/metrics", urls.node_admin);
     println!("  NATS          {}  (monitor {})", urls.nats, urls.nats_monitor);

@@ -119,6 +119,6 @@ fn generate(
         .map_or_else(|_| Vec::new(), |metrics| summary::stage_seconds(&metrics.text()));
     println!("picture in, model out in {}", progress::human_duration(elapsed));
     print!("{}", summary::text(&job, &options.out, model.len() as u64, &stages));
-    println!("  studio       run `cargo xtask up` and open the address that it prints");
+    println!("  again        run `cargo xtask up` and open the address that it prints");
     Ok(())
 }
