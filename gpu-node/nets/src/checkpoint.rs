@@ -8,14 +8,16 @@
 //!
 //! Pickled checkpoints (`.ckpt`) are never read: unpickling runs code.
 
+use crate::Error;
 use crate::conditioner::Conditioner;
 use crate::config::{Config, Model};
 use crate::dit21::Dit21;
+use crate::footprint::{Footprint, Job};
 use crate::hunyuan_dit::HunyuanDit;
+use crate::residence::Residence;
 use crate::sampling::{Denoiser, Velocity};
 use crate::shape_vae::{self, ShapeVae, is_encoder_key};
-use crate::weights::{self, TensorSource};
-use crate::{Error, volume};
+use crate::weights::{self, TensorSource, Weights};
 use orfeas_torch::WeightsFile;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -37,7 +39,7 @@ pub struct Checkpoint {
     weights: WeightsFile,
 }
 
-/// All networks of a model.
+/// All networks of a model, loaded at once; [`crate::residence`] decides which of them stay.
 #[derive(Debug)]
 pub struct Networks {
     /// Pictures to context.
@@ -48,6 +50,17 @@ pub struct Networks {
     pub vae: ShapeVae,
 }
 
+impl Networks {
+    /// Takes the weights from a scope that holds `conditioner`, `model` and `vae`.
+    pub fn new(w: &Weights<'_>, config: &Config) -> Self {
+        Self {
+            conditioner: Conditioner::new(&w.scope("conditioner"), &config.conditioner),
+            denoiser: AnyDenoiser::new(&w.scope("model"), &config.model),
+            vae: ShapeVae::new(&w.scope("vae"), &config.vae),
+        }
+    }
+}
+
 /// The denoiser of either release.
 #[derive(Debug)]
 pub enum AnyDenoiser {
@@ -55,6 +68,15 @@ pub enum AnyDenoiser {
     Hunyuan(HunyuanDit),
     /// Hunyuan3D-2.1's.
     Plain(Dit21),
+}
+
+impl AnyDenoiser {
+    fn new(w: &Weights<'_>, config: &Model) -> Self {
+        match config {
+            Model::Hunyuan(config) => Self::Hunyuan(HunyuanDit::new(w, config)),
+            Model::Plain(config) => Self::Plain(Dit21::new(w, config)),
+        }
+    }
 }
 
 impl Denoiser for AnyDenoiser {
@@ -150,39 +172,39 @@ impl Checkpoint {
     /// Loads everything; what does not fit is listed in one error.
     pub fn load(&self, device: Device, kind: Kind) -> Result<Networks, Error> {
         let ignored = |key: &str| key.strip_prefix("vae.").is_some_and(is_encoder_key);
-        let networks = weights::load(&self.weights, "", (device, kind), ignored, |w| Networks {
-            conditioner: Conditioner::new(&w.scope("conditioner"), &self.config.conditioner),
-            denoiser: match &self.config.model {
-                Model::Hunyuan(config) => AnyDenoiser::Hunyuan(HunyuanDit::new(&w.scope("model"), config)),
-                Model::Plain(config) => AnyDenoiser::Plain(Dit21::new(&w.scope("model"), config)),
-            },
-            vae: ShapeVae::new(&w.scope("vae"), &self.config.vae),
-        });
+        let networks =
+            weights::load(&self.weights, "", (device, kind), ignored, |w| Networks::new(w, &self.config));
         networks.map_err(|error| self.explain(error))
     }
 
-    /// Device memory that generation takes at its peak, from the configuration:
-    /// all weights, and the intermediate values of the stage that needs most.
+    /// Loads the picture encoder alone.
+    pub fn load_conditioner(&self, device: Device, kind: Kind) -> Result<Conditioner, Error> {
+        let config = &self.config.conditioner;
+        weights::load(
+            &self.weights,
+            "conditioner.",
+            (device, kind),
+            |_| false,
+            |w| Conditioner::new(w, config),
+        )
+    }
+
+    /// Loads the denoiser alone.
+    pub fn load_denoiser(&self, device: Device, kind: Kind) -> Result<AnyDenoiser, Error> {
+        let config = &self.config.model;
+        weights::load(&self.weights, "model.", (device, kind), |_| false, |w| AnyDenoiser::new(w, config))
+    }
+
+    /// Loads the shape decoder alone.
+    pub fn load_vae(&self, device: Device, kind: Kind) -> Result<ShapeVae, Error> {
+        let config = &self.config.vae;
+        weights::load(&self.weights, "vae.", (device, kind), is_encoder_key, |w| ShapeVae::new(w, config))
+    }
+
+    /// Device memory that generation takes at its peak, with everything loaded.
     pub fn estimate_bytes(&self, kind: Kind, views: i64, chunk_points: i64) -> u64 {
-        let element = kind.elt_size_in_bytes() as u64;
-        let weights: u64 = COMPONENTS
-            .iter()
-            .map(|component| self.summary().parameters.get(*component).copied().unwrap_or(0))
-            .sum::<u64>()
-            * element;
-        let latents = self.config.vae.num_latents;
-        let context = self.config.conditioner.tokens(views);
-        let (tokens, width, ratio) = match &self.config.model {
-            Model::Hunyuan(config) => (latents + context, config.hidden_size, config.mlp_ratio),
-            Model::Plain(config) => (latents + 1, config.hidden_size, 4.0),
-        };
-        // The stream, its norm, the joint projection, GELU, two f32 copies of queries and keys, and the join before the way back.
-        let denoising = (tokens * width) as f64 * (4.0 + 3.0 + 2.0 * ratio + 8.0 + 1.0 + ratio);
-        let encoder = &self.config.conditioner.kwargs.config;
-        let encoding = (context * encoder.hidden_size) as f64 * (6.0 + 2.0 * encoder.mlp_ratio);
-        let heaviest = (denoising.max(encoding) * element as f64) as u64;
-        let decoding = volume::decode_bytes(&self.config.vae, kind, chunk_points);
-        weights + heaviest.max(decoding)
+        let job = Job { batch: 1, views, resolution: 256, chunk_points };
+        Footprint::of(self, Device::Cuda(0), kind, &job).peak(Residence::Together)
     }
 
     /// A file without components is not a model's, and its mismatch lists everything.
@@ -259,8 +281,6 @@ mod tests {
         let summary = model.summary();
         assert_eq!(summary.types.keys().collect::<Vec<_>>(), ["Half"]);
         assert_eq!(summary.parameters.keys().collect::<Vec<_>>(), ["conditioner", "model", "vae"]);
-        let parameters: u64 = summary.parameters.values().sum();
-        assert!(model.estimate_bytes(Kind::Half, 1, 1024) > 2 * parameters);
     }
 
     #[test]

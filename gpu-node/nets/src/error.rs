@@ -25,14 +25,26 @@ pub enum Error {
     },
     /// A model folder has its weights only as a pickle, which is never executed.
     #[error(
-        "{} is a pickle and is not read, because that would run the code in it; convert it where you trust it: \
-         load it with torch.load(…, weights_only=True), flatten {{model, vae, conditioner}} to prefixed keys, \
-         and write them with safetensors.torch.save_file as model.fp16.safetensors",
+        "{} is a pickle and is not loaded; convert it with `orfeas-gpu-node models convert`, which reads tensors and \
+         runs nothing, or in Python: load it with torch.load(…, weights_only=True), flatten {{model, vae, conditioner}} \
+         to prefixed keys, and write them with safetensors.torch.save_file as model.fp16.safetensors",
         path.display()
     )]
     Pickled {
         /// The file.
         path: std::path::PathBuf,
+    },
+    /// A file of PyTorch's own cannot be converted.
+    #[error(
+        "cannot convert {}: {reason}; where you trust the file, convert it in Python: load it with \
+         torch.load(…, weights_only=True), and write its tensors with safetensors.torch.save_file",
+        path.display()
+    )]
+    NotConvertible {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
     },
     /// A model folder has no weights.
     #[error("{} has no model.fp16.safetensors or model.safetensors", folder.display())]

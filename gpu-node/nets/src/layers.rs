@@ -18,14 +18,21 @@ impl Linear {
 
     /// As [`Linear::new`], with a bias only if `bias`.
     pub fn with_bias(w: &Weights<'_>, inputs: i64, outputs: i64, bias: bool) -> Self {
-        let weight = w.tensor("weight", &[outputs, inputs]);
+        let weight = w.matrix("weight", &[outputs, inputs]);
         let bias = bias.then(|| w.tensor("bias", &[outputs]));
         Self { weight, bias }
     }
 
+    /// From tensors that have been made.
+    pub(crate) fn of(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias: Some(bias) }
+    }
+
     /// `[…, inputs] → […, outputs]`
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        // A mapped weight stays in its file's type: for the many tokens of one
+        // call, converting it costs a hundredth of the product.
+        x.linear(&self.weight.to_kind(x.kind()), self.bias.as_ref())
     }
 
     /// The bias, which is also the layer's value at zero.

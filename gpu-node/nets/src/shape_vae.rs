@@ -165,7 +165,8 @@ impl ShapeVae {
         Self {
             post_kl: Linear::new(&w.scope("post_kl"), config.embed_dim, config.width),
             blocks: (0..config.num_decoder_layers).map(|i| Block::new(&blocks.scope(i), config)).collect(),
-            geo_decoder: GeoDecoder::new(&w.scope("geo_decoder"), config),
+            // Small, and run for every chunk of points.
+            geo_decoder: GeoDecoder::new(&w.scope("geo_decoder").converted(), config),
             config: config.clone(),
         }
     }

@@ -77,13 +77,15 @@ pub struct Weights<'a> {
     prefix: String,
     device: Device,
     kind: Kind,
+    /// Whether matrices on the CPU stay in the file's type, mapped.
+    mapped: bool,
 }
 
 /// What was asked for, and what was wrong with it.
 #[derive(Default)]
 struct Ledger {
     taken: BTreeSet<String>,
-    missing: Vec<String>,
+    missing: Vec<(String, Vec<i64>)>,
     misshaped: Vec<Misshaped>,
     failure: Option<TorchError>,
 }
@@ -152,7 +154,7 @@ pub fn load<N>(
     build: impl FnOnce(&Weights<'_>) -> N,
 ) -> Result<N, Error> {
     let ledger = RefCell::default();
-    let weights = Weights { source, ledger: &ledger, prefix: prefix.to_owned(), device, kind };
+    let weights = Weights { source, ledger: &ledger, prefix: prefix.to_owned(), device, kind, mapped: true };
     let network = attempt(|| {
         let _no_grad = tch::no_grad_guard();
         build(&weights)
@@ -173,11 +175,53 @@ pub fn load<N>(
     }
     Err(Mismatch {
         source_name: source.name(),
-        missing: ledger.missing,
+        missing: ledger.missing.into_iter().map(|(key, _)| key).collect(),
         unexpected,
         misshaped: ledger.misshaped,
     }
     .into())
+}
+
+/// The keys and shapes that a network asks for, in its order.
+///
+/// # Errors
+/// libtorch cannot make a placeholder.
+pub fn requests(build: impl FnOnce(&Weights<'_>)) -> Result<Vec<(String, Vec<i64>)>, Error> {
+    let ledger = RefCell::default();
+    let (device, kind) = (Device::Cpu, Kind::Float);
+    attempt(|| {
+        let _no_grad = tch::no_grad_guard();
+        build(&Weights {
+            source: &Nothing,
+            ledger: &ledger,
+            prefix: String::new(),
+            device,
+            kind,
+            mapped: true,
+        });
+    })?;
+    Ok(ledger.into_inner().missing)
+}
+
+/// A source without tensors.
+struct Nothing;
+
+impl TensorSource for Nothing {
+    fn name(&self) -> String {
+        "nothing".to_owned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn info(&self, _key: &str) -> Option<TensorInfo> {
+        None
+    }
+
+    fn read(&self, key: &str, _device: Device, _kind: Kind) -> Result<Tensor, TorchError> {
+        Err(TorchError::NoSuchTensor { path: self.name().into(), name: key.to_owned() })
+    }
 }
 
 impl Weights<'_> {
@@ -201,6 +245,26 @@ impl Weights<'_> {
         self.kind
     }
 
+    /// The same scope, whose matrices are converted now: for a network that runs
+    /// so often, on so few rows, that converting at each use would show.
+    pub fn converted(&self) -> Self {
+        Self { prefix: self.prefix.clone(), mapped: false, ..*self }
+    }
+
+    /// A large tensor, as [`Self::tensor`] but for its type on the CPU: there it
+    /// stays as the file has it, without a copy, and whoever uses it converts.
+    pub fn matrix(&self, name: &str, shape: &[i64]) -> Tensor {
+        let stored = self.source.info(&format!("{}{name}", self.prefix)).and_then(|info| info.kind.ok());
+        match stored {
+            Some(kind @ (Kind::Half | Kind::BFloat16 | Kind::Float))
+                if self.mapped && self.device == Device::Cpu =>
+            {
+                Self { prefix: self.prefix.clone(), kind, ..*self }.tensor(name, shape)
+            }
+            _ => self.tensor(name, shape),
+        }
+    }
+
     /// A tensor of the given shape. If the source has no such tensor, a
     /// placeholder without memory, and [`load`] will fail.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Tensor {
@@ -216,7 +280,7 @@ impl Weights<'_> {
     fn read(&self, key: &str, shape: &[i64]) -> Option<Tensor> {
         let mut ledger = self.ledger.borrow_mut();
         let Some(info) = self.source.info(key) else {
-            ledger.missing.push(key.to_owned());
+            ledger.missing.push((key.to_owned(), shape.to_vec()));
             return None;
         };
         if info.shape != shape {
