@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod metrics;
 pub mod pipeline;
+pub mod recovery;
 pub mod scheduler;
 pub mod service;
 pub mod vram;

@@ -117,6 +117,10 @@ pub struct JobRecord {
     /// W3C trace context of that request.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The job that was given up and that this one tries again. A failed job stays failed: an operator's retry is a
+    /// new job with a budget of starts of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
 }
 
 impl JobRecord {
@@ -162,7 +166,31 @@ impl JobRecord {
             cancel_requested_at: None,
             request_id: new.request_id,
             traceparent: new.traceparent,
+            retry_of: None,
         }
+    }
+
+    /// A new queued job that tries a failed one again, with the same picture, options, tenant and channel.
+    ///
+    /// # Errors
+    /// This job has not failed.
+    pub fn retried(&self, id: JobId, now: Timestamp) -> Result<Self, IllegalTransition> {
+        let job = &self.job;
+        if job.status != JobStatus::Failed {
+            return Err(IllegalTransition { status: job.status, action: "be tried again" });
+        }
+        let new = NewJob {
+            id,
+            job_type: job.job_type,
+            tenant: self.tenant.clone(),
+            region: job.region.clone(),
+            channel: job.channel,
+            options: self.options.clone(),
+            input: job.input.clone(),
+            request_id: self.request_id.clone(),
+            traceparent: self.traceparent.clone(),
+        };
+        Ok(Self { retry_of: Some(job.id), ..Self::new(new, now) })
     }
 
     /// A node begins, or begins again after the node before it died.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod blocklist;
+mod dead;
 mod generate;
 mod models;
 mod parity;
@@ -46,6 +47,8 @@ enum Command {
     Generate(generate::Generate),
     /// The digests of files that are refused everywhere
     Blocklist(blocklist::Blocklist),
+    /// The jobs that were given up
+    Dead(dead::Dead),
     /// How much of the traffic the canary channel gets
     Rollout(rollout::RolloutCommand),
     /// The model folders that the neural families use
@@ -77,6 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Serve(serve) => serve.run().await,
             Command::Generate(generate) => generate.run().await,
             Command::Blocklist(blocklist) => blocklist.run().await,
+            Command::Dead(dead) => dead.run().await,
             Command::Rollout(rollout) => rollout.run().await,
             Command::Models(models) => models.run(),
             Command::Parity(parity) => parity.run(),

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -11,7 +11,7 @@ use crate::admin::Admin;
 use crate::config::{Config, Flags};
 use crate::metrics::Metrics;
 use crate::pipeline::{Inference, InferenceConfig};
-use crate::service::{CONNECT_LIMIT, Connection, Service, provision};
+use crate::service::{CONNECT_LIMIT, Connection, Service, check_durability, provision};
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -36,6 +36,16 @@ impl Serve {
         }
         for (stream, differences) in &provisioned.updated {
             tracing::warn!(stream, differences, "stream settings changed");
+        }
+        let findings = check_durability(&connection, &config).await.context("cannot look at the streams")?;
+        for finding in &findings {
+            tracing::warn!("acknowledged work may be lost: {finding}");
+        }
+        if config.work.require_durable && !findings.is_empty() {
+            bail!(
+                "`work.require_durable` is set, and acknowledged work may be lost: {}",
+                findings.join("; ")
+            );
         }
         let inference = Inference::start(inference_config(&config)).context("cannot start inference")?;
         let service = Service::start(&config, connection, Arc::new(inference), metrics.clone()).await?;

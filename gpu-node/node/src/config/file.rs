@@ -20,6 +20,7 @@ pub struct File {
     pub(super) device: Option<String>,
     pub(super) threads: Option<NonZeroUsize>,
     pub(super) models_folder: Option<PathBuf>,
+    pub(super) models_source: Option<PathBuf>,
     pub(super) cuda_folder: Option<PathBuf>,
     pub(super) nats: NatsTable,
     pub(super) work: WorkTable,
@@ -31,6 +32,7 @@ pub struct File {
 pub(super) struct NatsTable {
     pub(super) urls: Option<Vec<String>>,
     pub(super) credentials: Option<PathBuf>,
+    pub(super) monitor: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -41,6 +43,9 @@ pub(super) struct WorkTable {
     pub(super) attempts_max: Option<u32>,
     pub(super) drain_limit: Option<Span>,
     pub(super) queue_messages_max: Option<u32>,
+    pub(super) job_limit: Option<Span>,
+    pub(super) stall_limit: Option<Span>,
+    pub(super) require_durable: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use hyper::Uri;
 use orfeas_protocol::{Channel, NodeId, Region};
 use orfeas_torch::DeviceChoice;
 
@@ -43,6 +44,19 @@ pub struct Flags {
     /// How long running jobs may go on after SIGTERM [default: 25s]
     #[arg(long, env = "ORFEAS_DRAIN_LIMIT", value_name = "TIME")]
     pub drain_limit: Option<Span>,
+    /// How long one run of the pipeline may take [default: 10m]
+    #[arg(long, env = "ORFEAS_JOB_LIMIT", value_name = "TIME")]
+    pub job_limit: Option<Span>,
+    /// How long the inference thread may be silent in the middle of a run before the process is replaced [default: 5m]
+    #[arg(long, env = "ORFEAS_STALL_LIMIT", value_name = "TIME")]
+    pub stall_limit: Option<Span>,
+    /// Refuse to serve if the server may lose what it acknowledges, instead of warning
+    #[arg(long, env = "ORFEAS_REQUIRE_DURABLE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub require_durable: Option<bool>,
+    /// The server's monitoring port, which tells whether it flushes before it acknowledges, such as
+    /// http://127.0.0.1:8222
+    #[arg(long, env = "ORFEAS_NATS_MONITOR", value_name = "URL")]
+    pub nats_monitor: Option<Uri>,
     /// Inference device: auto, cpu, cuda or cuda:N [default: auto]
     #[arg(long, env = "ORFEAS_DEVICE", value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
@@ -52,6 +66,9 @@ pub struct Flags {
     /// Where model folders are, each named as its family
     #[arg(long, env = "ORFEAS_MODELS", value_name = "DIR")]
     pub models_folder: Option<PathBuf>,
+    /// A folder of model folders, such as a mounted mirror, that missing or unusable ones are fetched from
+    #[arg(long, env = "ORFEAS_MODELS_SOURCE", value_name = "DIR")]
+    pub models_source: Option<PathBuf>,
     /// Where the CUDA libraries are [default: beside the linked libtorch]
     #[arg(long, env = "ORFEAS_LIBTORCH_CUDA", value_name = "DIR")]
     pub cuda_folder: Option<PathBuf>,
@@ -80,6 +97,7 @@ impl NatsFlags {
         NatsConfig {
             urls: given.or(urls).unwrap_or_else(|| vec![NATS_URL_DEFAULT.to_owned()]),
             credentials: self.credentials.or(credentials),
+            monitor: None,
         }
     }
 }

@@ -16,6 +16,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper::http::uri::InvalidUri;
 use orfeas_protocol::{Channel, NodeId, Region};
 use orfeas_torch::{DeviceChoice, ParseDeviceError};
 use thiserror::Error;
@@ -57,6 +59,12 @@ const RECORDS_RETENTION_DEFAULT: Duration = DAY.saturating_mul(14);
 const DEAD_RETENTION_DEFAULT: Duration = DAY.saturating_mul(30);
 /// What predictions learn from; older outcomes are of older models.
 const HISTORY_RETENTION_DEFAULT: Duration = DAY.saturating_mul(90);
+/// A neural family at its best preset takes a minute on a large card and several on a small one.
+const JOB_LIMIT_DEFAULT: Duration = MINUTE.saturating_mul(10);
+/// The longest silence of a thread that works: one denoising step, or one chunk, of a neural family on a CPU.
+const STALL_LIMIT_DEFAULT: Duration = MINUTE.saturating_mul(5);
+/// Below this, ordinary hiccups of a busy machine would count.
+const LIMIT_MIN: Duration = Duration::from_millis(100);
 /// A job may wait this long in the queue; its picture and its record have to outlive it.
 const RETENTION_MIN: Duration = MINUTE.saturating_mul(10);
 
@@ -83,6 +91,8 @@ pub struct Config {
     pub threads: Option<NonZeroUsize>,
     /// Where model folders are, each named as its family; `None` = the usual place.
     pub models_folder: Option<PathBuf>,
+    /// Where missing or unusable model folders are fetched from; `None` = nowhere.
+    pub models_source: Option<PathBuf>,
     /// Where the CUDA libraries are, if not beside the linked ones.
     pub cuda_folder: Option<PathBuf>,
 }
@@ -94,6 +104,8 @@ pub struct NatsConfig {
     pub urls: Vec<String>,
     /// A credentials file (JWT and nkey seed).
     pub credentials: Option<PathBuf>,
+    /// The server's monitoring port, to see how it stores.
+    pub monitor: Option<Uri>,
 }
 
 /// How work is taken.
@@ -109,6 +121,12 @@ pub struct WorkConfig {
     pub drain_limit: Duration,
     /// Bound of the region's queue.
     pub queue_messages_max: u32,
+    /// How long one run of the pipeline may take; then it has timed out.
+    pub job_limit: Duration,
+    /// How long the inference thread may show no sign of life in the middle of a run; then the process is replaced.
+    pub stall_limit: Duration,
+    /// Whether the node refuses to serve, instead of warning, if the server may lose what it acknowledges.
+    pub require_durable: bool,
 }
 
 /// How long things are kept, and how much of them.
@@ -188,7 +206,13 @@ impl Config {
                 },
             )?,
             channels: given(flags.channels).or(file.channels).unwrap_or_else(|| vec![Channel::Stable]),
-            nats: flags.nats.over(file.nats.urls, file.nats.credentials),
+            nats: NatsConfig {
+                monitor: match flags.nats_monitor {
+                    Some(monitor) => Some(monitor),
+                    None => monitor(file.nats.monitor.as_deref())?,
+                },
+                ..flags.nats.over(file.nats.urls, file.nats.credentials)
+            },
             admin: flags.admin.or(file.admin).unwrap_or(ADMIN_DEFAULT),
             work: WorkConfig {
                 concurrency: flags.concurrency.or(work.concurrency).unwrap_or(CONCURRENCY_DEFAULT),
@@ -196,6 +220,9 @@ impl Config {
                 attempts_max: flags.attempts_max.or(work.attempts_max).unwrap_or(ATTEMPTS_MAX_DEFAULT),
                 drain_limit: span(flags.drain_limit.or(work.drain_limit), DRAIN_LIMIT_DEFAULT),
                 queue_messages_max: work.queue_messages_max.unwrap_or(QUEUE_MESSAGES_MAX_DEFAULT),
+                job_limit: span(flags.job_limit.or(work.job_limit), JOB_LIMIT_DEFAULT),
+                stall_limit: span(flags.stall_limit.or(work.stall_limit), STALL_LIMIT_DEFAULT),
+                require_durable: flags.require_durable.or(work.require_durable).unwrap_or(false),
             },
             retention: Retention {
                 uploads: span(retention.uploads, UPLOADS_RETENTION_DEFAULT),
@@ -212,6 +239,7 @@ impl Config {
             },
             threads: flags.threads.or(file.threads),
             models_folder: flags.models_folder.or(file.models_folder),
+            models_source: flags.models_source.or(file.models_source),
             cuda_folder: flags.cuda_folder.or(file.cuda_folder),
         };
         config.check()?;
@@ -229,6 +257,10 @@ impl Config {
         if self.nats.urls.is_empty() {
             return refuse("nats.urls", "is empty");
         }
+        let monitor = self.nats.monitor.as_ref();
+        if monitor.is_some_and(|uri| uri.scheme_str() != Some("http") || uri.host().is_none()) {
+            return refuse("nats.monitor", "is not a URL such as http://127.0.0.1:8222");
+        }
         if self.work.ack_wait < ACK_WAIT_MIN {
             return refuse("work.ack_wait", "is under a second");
         }
@@ -237,6 +269,12 @@ impl Config {
         }
         if self.work.queue_messages_max == 0 {
             return refuse("work.queue_messages_max", "is 0");
+        }
+        if self.work.job_limit < LIMIT_MIN {
+            return refuse("work.job_limit", "is under 100 ms");
+        }
+        if self.work.stall_limit < LIMIT_MIN {
+            return refuse("work.stall_limit", "is under 100 ms");
         }
         let retention = &self.retention;
         for (key, kept) in [
@@ -263,6 +301,13 @@ fn device(text: Option<&str>) -> Result<DeviceChoice, ConfigError> {
     let Some(text) = text else { return Ok(DeviceChoice::default()) };
     text.parse()
         .map_err(|error: ParseDeviceError| ConfigError::Value { key: "device", reason: error.to_string() })
+}
+
+fn monitor(text: Option<&str>) -> Result<Option<Uri>, ConfigError> {
+    let refuse = |reason: String| ConfigError::Value { key: "nats.monitor", reason };
+    let Some(text) = text else { return Ok(None) };
+    let uri: Uri = text.parse().map_err(|error: InvalidUri| refuse(error.to_string()))?;
+    Ok(Some(uri))
 }
 
 fn span(value: Option<Span>, default: Duration) -> Duration {

@@ -59,6 +59,10 @@ fn values_that_make_no_sense_name_their_key() {
         ("[work]\nack_wait = '10ms'", "work.ack_wait"),
         ("[work]\nattempts_max = 0", "work.attempts_max"),
         ("[work]\nqueue_messages_max = 0", "work.queue_messages_max"),
+        ("[work]\njob_limit = '1ms'", "work.job_limit"),
+        ("[work]\nstall_limit = '1ms'", "work.stall_limit"),
+        ("[nats]\nmonitor = '127.0.0.1:8222'", "nats.monitor"),
+        ("[nats]\nmonitor = 'https://nats:8222'", "nats.monitor"),
         ("device = 'tpu'", "device"),
         ("[retention]\nresults = '1s'", "retention.results"),
     ];

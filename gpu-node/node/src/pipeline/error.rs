@@ -1,5 +1,7 @@
 //! Why a job failed, and which problem code that is.
 
+use std::time::Duration;
+
 use orfeas_protocol::problem::Code;
 use orfeas_torch::{FailureClass, TorchError};
 use thiserror::Error;
@@ -40,6 +42,21 @@ pub enum PipelineError {
     /// The device has too little memory.
     #[error("out of device memory: {0}")]
     OutOfMemory(String),
+    /// The device's context is gone: it refuses all work until the process is started again.
+    #[error("the device is lost: {0}")]
+    DeviceLost(String),
+    /// The run was stopped because it had had its time.
+    #[error("the run took longer than {} s", .limit.as_secs())]
+    TimedOut {
+        /// Its time.
+        limit: Duration,
+    },
+    /// The inference thread has shown no sign of life for too long; whether it still runs is unknown.
+    #[error("the inference thread has been silent for {} s", .silence.as_secs())]
+    Stuck {
+        /// For how long.
+        silence: Duration,
+    },
     /// The shape has no inside at this resolution.
     #[error("the shape is empty")]
     EmptyMesh,
@@ -72,8 +89,11 @@ impl PipelineError {
             Self::WeightsMissing(_) | Self::WeightsUnusable { .. } => Code::WeightsMissing,
             Self::OutOfMemory(_) => Code::GpuMemoryInsufficient,
             Self::Busy => Code::QueueFull,
+            Self::TimedOut { .. } => Code::DeadlineExceeded,
             Self::Cancelled
             | Self::Stopped
+            | Self::DeviceLost(_)
+            | Self::Stuck { .. }
             | Self::EmptyMesh
             | Self::Tensor(_)
             | Self::Geometry(_)
@@ -87,7 +107,8 @@ impl From<TorchError> for PipelineError {
     fn from(error: TorchError) -> Self {
         match error.class() {
             FailureClass::OutOfMemory => Self::OutOfMemory(error.to_string()),
-            FailureClass::DeviceLost | FailureClass::Other => Self::Tensor(error.to_string()),
+            FailureClass::DeviceLost => Self::DeviceLost(error.to_string()),
+            FailureClass::Other => Self::Tensor(error.to_string()),
         }
     }
 }

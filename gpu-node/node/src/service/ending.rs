@@ -5,22 +5,13 @@ use std::time::Duration;
 use async_nats::jetstream::message::PublishMessage;
 use orfeas_protocol::problem::Code;
 use orfeas_protocol::view::JobError;
-use orfeas_protocol::{JobRecord, JobStatus, Timestamp};
-use serde::Serialize;
+use orfeas_protocol::{JobRecord, JobStatus};
 
+use super::dead::DeadLetter;
 use super::entropy::now;
 use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
 use super::records::{ChangeError, RecordError};
 use super::retry::Backoff;
-
-/// What the dead-letter stream keeps of a job that was given up.
-#[derive(Debug, Serialize)]
-struct DeadLetter<'a> {
-    given_up_at: Timestamp,
-    reason: &'a JobError,
-    attempts: u32,
-    job: &'a JobRecord,
-}
 
 /// The caller does not want it any more.
 pub(super) async fn cancel(attempt: &mut Attempt) -> Settlement {
@@ -58,8 +49,7 @@ pub(super) async fn give_up(attempt: &mut Attempt, error: JobError) -> Settlemen
 }
 
 async fn send_dead_letter(attempt: &Attempt, reason: &JobError) -> Result<(), async_nats::Error> {
-    let record = &attempt.stored.record;
-    let letter = DeadLetter { given_up_at: now(), reason, attempts: record.job.attempt, job: record };
+    let letter = DeadLetter::of(&attempt.stored.record, reason, now());
     let bus = &attempt.node.bus;
     let message = PublishMessage::build()
         .message_id(format!("dead-{}", attempt.id))

@@ -14,6 +14,8 @@
 
 mod active;
 mod bus;
+mod dead;
+mod durability;
 mod ending;
 mod endpoints;
 mod entropy;
@@ -27,6 +29,7 @@ mod progress;
 mod provision;
 mod queue;
 mod records;
+mod renewal;
 mod retry;
 mod submission;
 mod sweeper;
@@ -41,6 +44,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use bus::{BusError, CONNECT_LIMIT, Connection};
+pub use dead::{DeadError, DeadLetter, DeadLetters};
+pub use durability::check_durability;
 pub use provision::{ProvisionError, Provisioned, provision};
 
 use crate::admin::Readiness;

@@ -4,6 +4,9 @@
 //! if it still has the version that the writer saw ([`Objects::put`]), chunks are in flight together instead
 //! of one flush to disk after the other, and a reader needs no consumer on the server.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_ROLLUP};
 use async_nats::jetstream::Context;
@@ -25,6 +28,8 @@ use super::queue::{PublishRefusal, refusal_of};
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks in flight: 1 MiB hides the disk's flush time.
 const CHUNKS_IN_FLIGHT: usize = 8;
+/// An object of this age or older is stored afresh when it is needed again, if its store keeps it for long.
+const REFRESH_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An object cannot be read or written.
 #[derive(Debug, Error)]
@@ -63,7 +68,8 @@ pub(crate) struct ObjectInfo {
     pub(crate) size: u64,
     #[serde(default)]
     chunks: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// When it was stored; `None` where its writer says nothing that can be read as a time.
+    #[serde(default, deserialize_with = "lenient_time", skip_serializing_if = "Option::is_none")]
     pub(crate) mtime: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
@@ -71,12 +77,21 @@ pub(crate) struct ObjectInfo {
     options: Option<ObjectOptions>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
+    /// What its writer wants to know of it; kept when the object is stored afresh.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct ObjectOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max_chunk_size: Option<usize>,
+}
+
+/// Other clients write an empty time, or none: an object is not unreadable because its age is unknown.
+fn lenient_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| Timestamp::try_from(text).ok()))
 }
 
 /// An object's description and the version of it.
@@ -101,6 +116,20 @@ pub(crate) struct Objects {
 impl Objects {
     pub(crate) fn new(bucket: String, stream: Stream, jetstream: Context) -> Self {
         Self { bucket, stream, jetstream }
+    }
+
+    /// How long the store keeps an object; zero = for ever.
+    pub(crate) fn kept_for(&self) -> Duration {
+        self.stream.cached_info().config.max_age
+    }
+
+    /// The age from which on an object that is needed again is stored afresh: half of the time that the store keeps
+    /// it at most, so that what was found is there for at least as long again.
+    pub(crate) fn refresh_after(&self) -> Duration {
+        match self.kept_for() {
+            Duration::ZERO => REFRESH_AFTER_MAX,
+            kept => REFRESH_AFTER_MAX.min(kept / 2),
+        }
     }
 
     /// Looks an object up; `None` if there is none or it was deleted.
@@ -146,7 +175,10 @@ impl Objects {
         let nuid = entropy::job_id()
             .map_err(|error| ObjectError::unavailable("name the chunks", Box::new(error)))?
             .to_string();
-        let written = self.write(name, data, expected, nuid.clone()).await;
+        let digest = digest_text(&Sha256Digest::of(data));
+        let same = replaced.as_ref().filter(|old| old.info.digest.as_deref() == Some(digest.as_str()));
+        let metadata = same.map(|old| old.info.metadata.clone()).unwrap_or_default();
+        let written = self.write(name, data, expected, nuid.clone(), metadata).await;
         // Chunks that no description points to would lie there until their age removes them.
         let orphan = match &written {
             Ok(()) => replaced.map(|old| old.info.nuid),
@@ -168,6 +200,7 @@ impl Objects {
         data: &Bytes,
         expected: Version,
         nuid: String,
+        metadata: BTreeMap<String, String>,
     ) -> Result<(), ObjectError> {
         let chunk_subject = self.chunk_subject(&nuid);
         let mut acks = FuturesUnordered::new();
@@ -195,6 +228,7 @@ impl Objects {
             digest: Some(digest_text(&Sha256Digest::of(data))),
             options: Some(ObjectOptions { max_chunk_size: Some(CHUNK_BYTES) }),
             deleted: false,
+            metadata,
         };
         let description = serde_json::to_vec(&info)
             .map_err(|error| ObjectError::unavailable("describe the object", Box::new(error)))?;
@@ -247,4 +281,29 @@ async fn acknowledged(ack: PublishAckFuture) -> Result<(), ObjectError> {
 
 fn digest_text(digest: &Sha256Digest) -> String {
     format!("SHA-256={}", URL_SAFE.encode(digest.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(mtime: &str) -> ObjectInfo {
+        let json = format!(
+            r#"{{"name":"a","bucket":"b","nuid":"n","size":1,"chunks":1,"digest":"x",{mtime}"x":0}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[test]
+    fn an_object_whose_time_is_empty_or_unreadable_is_an_object_of_unknown_age() {
+        for mtime in ["", "\"mtime\":\"\",", "\"mtime\":null,", "\"mtime\":\"yesterday\","] {
+            assert_eq!(described(mtime).mtime, None, "{mtime}");
+        }
+    }
+
+    #[test]
+    fn times_of_the_servers_own_tools_are_read() {
+        let info = described("\"mtime\":\"2026-11-23T14:00:00.123456789Z\",");
+        assert_eq!(info.mtime.map(|time| time.to_string()).as_deref(), Some("2026-11-23T14:00:00.123Z"));
+    }
 }

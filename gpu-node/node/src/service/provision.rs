@@ -110,6 +110,8 @@ async fn reconcile(
         num_replicas: found.num_replicas,
         placement: found.placement,
         compression: found.compression,
+        // Fixed when the stream is made; `check_durability` speaks of it.
+        persist_mode: found.persist_mode,
         metadata: found.metadata,
         description: found.description,
         ..wanted
@@ -160,6 +162,11 @@ fn differences(found: &StreamConfig, wanted: &StreamConfig) -> String {
     named.join(", ")
 }
 
+/// The names of all streams of the region.
+pub(crate) fn stream_names(config: &Config) -> Vec<String> {
+    plan(config).into_iter().map(|stream| stream.name).collect()
+}
+
 /// Every stream and bucket, as it has to be.
 fn plan(config: &Config) -> Vec<StreamConfig> {
     let names = config.region.names();
@@ -202,6 +209,8 @@ fn dead_letters(names: &Names<'_>, max_age: Duration) -> StreamConfig {
         name: names.dead_stream(),
         subjects: vec![names.all_dead()],
         max_messages: DEAD_MESSAGES_MAX,
+        // One letter per job, also if its last node died between the letter and the record and time went by.
+        max_messages_per_subject: 1,
         max_message_size: RECORD_BYTES_MAX,
         max_age,
         ..on_disk()

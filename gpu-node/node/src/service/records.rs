@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind};
 use bytes::Bytes;
-use orfeas_protocol::{JobId, JobRecord, Region};
+use orfeas_protocol::{JobId, JobRecord, Region, Timestamp};
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use super::bus::{Bus, CALL_LIMIT};
+use super::entropy::now;
 use super::retry::Backoff;
 
 /// A record cannot be read or written.
@@ -59,6 +60,8 @@ impl<E> From<RecordError> for ChangeError<E> {
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) record: JobRecord,
+    /// When it was written, as the server says; the bucket's retention counts from here.
+    pub(crate) written_at: Timestamp,
     revision: u64,
 }
 
@@ -86,7 +89,9 @@ impl Records {
             Some(entry) if entry.operation == Operation::Put => {
                 let record = serde_json::from_slice(&entry.value)
                     .map_err(|source| RecordError::Unreadable { id, source })?;
-                Ok(Some(Stored { record, revision: entry.revision }))
+                let written_ms = entry.created.unix_timestamp_nanos() / 1_000_000;
+                let written_at = Timestamp::from_unix_ms(u64::try_from(written_ms).unwrap_or(0));
+                Ok(Some(Stored { record, written_at, revision: entry.revision }))
             }
             _ => Ok(None),
         }
@@ -101,7 +106,12 @@ impl Records {
             _ => RecordError::Unavailable { action: "create", id, source: error.into() },
         })?;
         self.publish(&record).await;
-        Ok(Stored { record, revision })
+        Ok(Stored { record, written_at: now(), revision })
+    }
+
+    /// How long the bucket keeps a record after its last change; zero = for ever.
+    pub(crate) fn kept_for(&self) -> Duration {
+        self.jobs.stream.cached_info().config.max_age
     }
 
     /// Takes a record back that nobody has been told of.
@@ -156,7 +166,7 @@ impl Records {
             match updated {
                 Ok(revision) => {
                     self.publish(&record).await;
-                    *stored = Stored { record, revision };
+                    *stored = Stored { record, written_at: now(), revision };
                     return Ok(());
                 }
                 Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {

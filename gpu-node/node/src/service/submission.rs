@@ -6,7 +6,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::jetstream::kv::Operation;
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use orfeas_protocol::{Channel, JobRecord, RequestId, Sha256Digest, TenantId};
 
 use super::entropy::{job_id, now};
 use super::node::NodeContext;
-use super::objects::ObjectError;
+use super::objects::{ObjectError, Objects};
 use super::picture::CheckedPicture;
 use super::queue::{EnqueueError, enqueue};
 
@@ -26,8 +25,6 @@ use super::queue::{EnqueueError, enqueue};
 const RETRY_AFTER_FULL_SECONDS: u32 = 10;
 /// What a caller is told to wait when NATS is away: most interruptions are a restart.
 const RETRY_AFTER_UNAVAILABLE_SECONDS: u32 = 2;
-/// A stored picture of this age or older is stored afresh, so that it outlives the queue.
-const REFRESH_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request for a job.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +43,7 @@ pub(crate) struct Submission {
 pub(crate) async fn submit(node: &Arc<NodeContext>, submission: Submission) -> Result<JobRecord, Problem> {
     let picture = picture(node, &submission).await?;
     let channel = channel(node, &picture.input.sha256).await?;
-    store(node, &picture).await?;
+    store(&node.bus.uploads, &picture).await?;
     let id = job_id().map_err(|error| internal("draw a job id", &error))?;
     let new = NewJob {
         id,
@@ -113,20 +110,22 @@ async fn channel(node: &NodeContext, digest: &Sha256Digest) -> Result<Channel, P
     Ok(rollout.channel(RolloutKey::Content(digest)))
 }
 
-async fn store(node: &NodeContext, picture: &CheckedPicture) -> Result<(), Problem> {
+/// Stores a picture, unless it is there already and will be for long enough.
+pub(crate) async fn store(uploads: &Objects, picture: &CheckedPicture) -> Result<(), Problem> {
     let name = picture.input.sha256.to_string();
     let failed = |error: ObjectError| match error {
         ObjectError::Full => Problem::new(Code::QueueFull, "the store of pictures is full")
             .retry_after(RETRY_AFTER_FULL_SECONDS),
         error => unavailable("store the picture", &error),
     };
-    let found = node.bus.uploads.describe(&name).await.map_err(failed)?;
-    let is_fresh = |stored_at| now().since(stored_at) < REFRESH_AFTER;
+    let found = uploads.describe(&name).await.map_err(failed)?;
+    let refresh_after = uploads.refresh_after();
+    let is_fresh = |stored_at| now().since(stored_at) < refresh_after;
     if found.is_some_and(|found| found.mtime.is_some_and(is_fresh)) {
         return Ok(());
     }
-    let version = node.bus.uploads.version(&name).await.map_err(failed)?;
-    match node.bus.uploads.put(&name, &picture.bytes, version).await {
+    let version = uploads.version(&name).await.map_err(failed)?;
+    match uploads.put(&name, &picture.bytes, version).await {
         // Somebody else has stored the same bytes.
         Ok(()) | Err(ObjectError::Superseded) => Ok(()),
         Err(error) => Err(failed(error)),

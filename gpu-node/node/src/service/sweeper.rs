@@ -1,4 +1,5 @@
-//! Housekeeping of the region: jobs that lost their message, and the queue's depth.
+//! Housekeeping of the region: jobs that lost their message, what waiting jobs need ([`super::renewal`]), and the
+//! queue's depth.
 //!
 //! An edge that dies between "record stored" and "work published" leaves a job that waits for nobody. Every
 //! node looks for such jobs: records queued for a minute or longer, if the queue holds fewer messages than
@@ -19,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use super::entropy::now;
 use super::node::NodeContext;
 use super::queue::enqueue;
+use super::renewal::{Renewals, renew};
 use super::watcher::OpenJobs;
 use crate::metrics::PriorityLabels;
 
@@ -26,6 +28,8 @@ use crate::metrics::PriorityLabels;
 const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// How often lost messages are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the pictures and records of waiting jobs are looked at.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// By then the watch has told of the records that were there at the start.
 const FIRST_SWEEP_AFTER: Duration = Duration::from_secs(5);
 /// A submission that takes longer has failed.
@@ -35,12 +39,16 @@ const LOST_AFTER: Duration = Duration::from_secs(60);
 pub(crate) async fn housekeeping(node: Arc<NodeContext>, open: OpenJobs) {
     let mut depth = interval(DEPTH_INTERVAL);
     let mut sweep = interval_at(Instant::now() + FIRST_SWEEP_AFTER, SWEEP_INTERVAL);
+    let mut renewal = interval_at(Instant::now() + FIRST_SWEEP_AFTER, RENEWAL_INTERVAL);
+    let mut renewals = Renewals::default();
+    renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
     depth.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let done = tokio::select! {
             _ = depth.tick() => measure_depth(&node).await,
             _ = sweep.tick() => sweep_lost(&node, &open).await,
+            _ = renewal.tick() => renew(&node, &open, &mut renewals).await,
         };
         if let Err(error) = done {
             tracing::debug!(%error, "housekeeping put off");

@@ -40,6 +40,12 @@ impl OpenJobs {
         old.map(|(id, _)| *id).collect()
     }
 
+    /// Those that were submitted at least `age` ago.
+    pub(crate) fn older_than(&self, age: Duration, now: Timestamp) -> Vec<JobId> {
+        let jobs = self.lock();
+        jobs.iter().filter(|(_, open)| now.since(open.created_at) >= age).map(|(id, _)| *id).collect()
+    }
+
     /// A record was written.
     fn note(&self, record: &JobRecord) {
         let job = &record.job;

@@ -60,8 +60,8 @@ async fn a_long_job_is_not_given_to_anybody_else() {
     let caller = Caller::of(&server).await;
     let id = caller.submit(json!({"model": "gated"})).await;
     node.script.wait_for_runs(1).await;
-    // Three ack waits: the time itself is what is tested here.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Three signs of life per ack wait: so many span three ack waits, without any of which the job would be given away.
+    caller.signs_of_life(9).await;
     node.script.gate.send_replace(true);
     assert_eq!(caller.job_ended(&id).await["attempt"], 1);
     assert_eq!(node.script.runs(), 1);
@@ -117,9 +117,9 @@ async fn a_job_that_is_running_may_end_while_the_node_stops() {
     let caller = Caller::of(&server).await;
     let id = caller.submit(json!({"model": "gated"})).await;
     node.script.wait_for_runs(1).await;
-    let script = node.script.clone();
+    let (script, readiness) = (node.script.clone(), node.readiness());
     let opened = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        until("the node stops", async || readiness.obstacle().map(drop)).await;
         script.gate.send_replace(true);
     });
     node.drain().await;

@@ -3,13 +3,15 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream::Stream};
 use async_nats::{Client, HeaderMap, Message, Request};
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use orfeas_node::admin::Readiness;
 use orfeas_node::config::{Config, File, Flags};
 use orfeas_node::metrics::Metrics;
 use orfeas_node::pipeline::{FamilyInfo, Generated, GenerationRequest, MeshReport, Monitor, PipelineError};
@@ -78,9 +80,15 @@ pub(crate) struct Script {
     pub(crate) running: AtomicUsize,
     /// The seeds of the runs, in the order in which they began.
     pub(crate) began: Mutex<Vec<u64>>,
+    mended: AtomicBool,
 }
 
 impl Script {
+    /// From now on, what panicked goes well.
+    pub(crate) fn mend(&self) {
+        self.mended.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn runs(&self) -> usize {
         self.began.lock().unwrap().len()
     }
@@ -120,7 +128,7 @@ impl Script {
         monitor.progress("shape", 0.3);
         match request.options.model.as_deref() {
             Some("no-subject") => return Err(PipelineError::NoSubject),
-            Some("panics") => {
+            Some("panics") if !self.mended.load(Ordering::SeqCst) => {
                 return Err(PipelineError::Panicked { stage: "shape", message: "scripted".to_owned() });
             }
             Some("gated") => {
@@ -197,6 +205,11 @@ impl Node {
         self.runtime.take().unwrap().shutdown_background();
     }
 
+    /// Whether the running node can take work.
+    pub(crate) fn readiness(&self) -> Arc<dyn Readiness> {
+        self.service.as_ref().unwrap().readiness()
+    }
+
     pub(crate) async fn drain(&mut self) {
         let service = self.service.take().unwrap();
         self.runtime.as_ref().unwrap().spawn(service.drain()).await.unwrap();
@@ -269,6 +282,17 @@ impl Caller {
 
     pub(crate) async fn stream(&self, name: &str) -> Stream {
         self.jetstream.get_stream(name).await.unwrap()
+    }
+
+    /// Waits until a node has told the queue so many times that it works on a job.
+    pub(crate) async fn signs_of_life(&self, count: usize) {
+        let mut acks = self.client.subscribe("$JS.ACK.>").await.unwrap();
+        let mut seen = 0;
+        while seen < count {
+            let next = tokio::time::timeout(PATIENCE, acks.next()).await;
+            let ack = next.expect("waited in vain for a sign of life").unwrap();
+            seen += usize::from(ack.payload.as_ref() == b"+WPI");
+        }
     }
 
     /// Waits until the work queue holds nothing: no message of a job that ended comes back.

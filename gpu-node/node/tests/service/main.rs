@@ -4,6 +4,7 @@
 //! The server is `$ORFEAS_NATS_SERVER`, or `nats-server` from the path.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod dead;
 mod faults;
 mod harness;
 mod jobs;

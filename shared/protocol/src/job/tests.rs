@@ -141,3 +141,19 @@ fn the_job_object_has_every_field_of_the_contract_and_no_other() {
                     node priority progress queue_position recoveries region result stage started_at status type";
     assert_eq!(names.join(" "), expected);
 }
+
+#[test]
+fn only_a_failed_job_is_retried_and_as_a_new_job_with_a_fresh_budget() {
+    let later = Timestamp::from_unix_ms(9_000);
+    let id = JobId::new(later, [8; 10]);
+    let mut old = record();
+    assert!(old.retried(id, later).is_err(), "it waits");
+    old.start("node-1".parse().unwrap(), Timestamp::from_unix_ms(2_000)).unwrap();
+    assert!(old.retried(id, later).is_err(), "it runs");
+    old.fail(JobError::new(Code::Internal, "no"), Timestamp::from_unix_ms(3_000)).unwrap();
+    let new = old.retried(id, later).unwrap();
+    assert_eq!((new.job.id, new.retry_of), (id, Some(old.job.id)));
+    assert_eq!((new.job.status, new.job.attempt, &new.job.error), (JobStatus::Queued, 0, &None));
+    assert_eq!((&new.options, &new.job.input, new.job.created_at), (&old.options, &old.job.input, later));
+    assert_eq!(old.job.status, JobStatus::Failed);
+}
