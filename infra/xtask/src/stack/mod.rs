@@ -75,7 +75,7 @@ impl Stack {
 
         let mut command = Command::new(&plan.artifacts.node);
         command.current_dir(&workspace.root).arg("serve");
-        command.args(["--nats", &nats_url, "--region", &plan.region]);
+        command.args(["--nats", &nats_url, "--nats-monitor", &nats_monitor, "--region", &plan.region]);
         command.args(["--admin", &address(plan.node_admin.resolve("the node's admin")?)]);
         if let Some(config) = &plan.node_config {
             command.arg("--config").arg(config);
