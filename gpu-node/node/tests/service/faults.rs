@@ -118,12 +118,11 @@ async fn a_job_that_is_running_may_end_while_the_node_stops() {
     let id = caller.submit(json!({"model": "gated"})).await;
     node.script.wait_for_runs(1).await;
     let (script, readiness) = (node.script.clone(), node.readiness());
-    let opened = tokio::spawn(async move {
+    let opened = async {
         until("the node stops", async || readiness.obstacle().map(drop)).await;
         script.gate.send_replace(true);
-    });
-    node.drain().await;
-    opened.await.unwrap();
+    };
+    tokio::join!(node.drain(), opened);
     let store = caller.jetstream.get_key_value("orfeas_jobs_local").await.unwrap();
     let record: JobRecord = serde_json::from_slice(&store.get(&id).await.unwrap().unwrap()).unwrap();
     assert_eq!(record.job.status.as_str(), "completed");
