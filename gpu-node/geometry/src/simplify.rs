@@ -33,20 +33,37 @@ pub fn simplify(mesh: &Mesh, target_faces: usize) -> Result<Mesh, MeshError> {
     surface.into_mesh()
 }
 
+/// A collapse changes the errors of a dozen edges, most of which never come to the front. So an edge keeps its old
+/// place in the queue, which is about a lower bound as errors only add up, and is judged again when it gets there.
 fn collapse_cheapest(surface: &mut Surface, target_faces: usize, least_cosine: f64) {
     if surface.faces() <= target_faces {
         return;
     }
     let mut queue = ErrorQueue::new();
+    let mut waiting = vec![false; surface.half_edges()];
     let mut changed = surface.edges();
     while surface.faces() > target_faces {
         for half_edge in changed.drain(..) {
-            queue.push(surface.error(half_edge), Candidate { half_edge, stamp: surface.stamp(half_edge) });
+            if !std::mem::replace(&mut waiting[half_edge as usize], true) {
+                queue
+                    .push(surface.error(half_edge), Candidate { half_edge, stamp: surface.stamp(half_edge) });
+            }
         }
         let Some(Candidate { half_edge, stamp }) = queue.pop() else { return };
-        if surface.is_current(half_edge, stamp) {
-            surface.try_collapse(half_edge, least_cosine, &mut changed);
+        if !surface.is_candidate(half_edge) {
+            waiting[half_edge as usize] = false;
+            continue;
         }
+        let stamp_now = surface.stamp(half_edge);
+        if stamp != stamp_now {
+            let error = surface.error(half_edge);
+            if queue.is_behind(error) {
+                queue.push(error, Candidate { half_edge, stamp: stamp_now });
+                continue;
+            }
+        }
+        waiting[half_edge as usize] = false;
+        surface.try_collapse(half_edge, least_cosine, &mut changed);
     }
 }
 

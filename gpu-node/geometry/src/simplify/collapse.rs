@@ -130,7 +130,13 @@ impl Surface {
         (0..self.topology.twins.len() as u32).filter(|&half_edge| self.is_candidate(half_edge)).collect()
     }
 
-    fn is_candidate(&self, half_edge: u32) -> bool {
+    /// How many half-edges there were at first: all that there are have lesser numbers.
+    pub(super) fn half_edges(&self) -> usize {
+        self.topology.twins.len()
+    }
+
+    /// Whether a half-edge stands for an edge that could be collapsed.
+    pub(super) fn is_candidate(&self, half_edge: u32) -> bool {
         let twin = self.topology.twins[half_edge as usize];
         let (a, b) = self.ends(half_edge);
         // Each edge once: by the lesser half-edge of the two.
@@ -148,11 +154,6 @@ impl Surface {
     pub(super) fn stamp(&self, half_edge: u32) -> u32 {
         let (a, b) = self.ends(half_edge);
         self.versions[a as usize] + self.versions[b as usize]
-    }
-
-    /// Whether an edge still is what it was when it got its stamp.
-    pub(super) fn is_current(&self, half_edge: u32, stamp: u32) -> bool {
-        !self.removed[half_edge as usize / 3] && self.stamp(half_edge) == stamp
     }
 
     /// The harm of collapsing an edge.

@@ -11,7 +11,7 @@ const DROPPED_BITS: u32 = 19;
 /// Non-negative floats only: the sign bit is never set.
 const BUCKETS: usize = 1 << (31 - DROPPED_BITS);
 
-/// An edge in the queue. It is out of date once either end has moved: `stamp` tells.
+/// An edge in the queue. Its error is out of date once either end has moved: `stamp` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) half_edge: u32,
@@ -32,10 +32,14 @@ impl ErrorQueue {
 
     /// Adds a candidate; `error` is not negative.
     pub(super) fn push(&mut self, error: f64, candidate: Candidate) {
-        let bucket = ((error as f32).to_bits() >> DROPPED_BITS) as usize;
-        let bucket = bucket.min(BUCKETS - 1);
+        let bucket = bucket(error);
         self.buckets[bucket].push_back(candidate);
         self.lowest = self.lowest.min(bucket);
+    }
+
+    /// Whether a candidate with this error has to wait for others.
+    pub(super) fn is_behind(&self, error: f64) -> bool {
+        bucket(error) > self.lowest
     }
 
     /// Takes a candidate with about the least error; of those, the first that came.
@@ -48,6 +52,10 @@ impl ErrorQueue {
         }
         None
     }
+}
+
+fn bucket(error: f64) -> usize {
+    (((error as f32).to_bits() >> DROPPED_BITS) as usize).min(BUCKETS - 1)
 }
 
 #[cfg(test)]

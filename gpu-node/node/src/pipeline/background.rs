@@ -3,14 +3,19 @@
 //! ```text
 //!  alpha that cuts something out ──▶ the mask
 //!  otherwise: backdrop + mixtures + random walker (segment.rs, ~400 pixels) ──▶ guided enlargement ──▶ the mask
+//!             a border too busy for a backdrop: what stands out + mixtures + random walker (scene.rs) ──▶ the same
 //! ```
 
 mod backdrop;
 mod flood;
 mod guided;
+mod letterbox;
 mod mixture;
 mod parts;
+mod saliency;
+mod scene;
 mod segment;
+mod superpixels;
 mod walker;
 
 use orfeas_protocol::options::BackgroundRemoval;
@@ -91,7 +96,22 @@ fn flattened(picture: &Picture, (width, height): (usize, usize)) -> Raster<[f32;
     picture.colour.map(over).resized(width, height)
 }
 
-fn by_colour(fine: &Raster<[f32; 3]>) -> Result<Raster<f32>, PipelineError> {
+/// What is between the bars of a letterboxed picture is segmented; the bars are background.
+fn by_colour(whole: &Raster<[f32; 3]>) -> Result<Raster<f32>, PipelineError> {
+    let (columns, rows) = letterbox::content(whole);
+    if (columns.len(), rows.len()) == (whole.width(), whole.height()) {
+        return between_bars(whole);
+    }
+    let inner =
+        Raster::from_fn(columns.len(), rows.len(), |x, y| whole.at(columns.start + x, rows.start + y));
+    let mask = between_bars(&inner)?;
+    Ok(Raster::from_fn(whole.width(), whole.height(), |x, y| {
+        let within = columns.contains(&x) && rows.contains(&y);
+        if within { mask.at(x - columns.start, y - rows.start) } else { 0.0 }
+    }))
+}
+
+fn between_bars(fine: &Raster<[f32; 3]>) -> Result<Raster<f32>, PipelineError> {
     let coarse = fine.fitted(SEGMENT_SIDE);
     let mask = segment::segment(&coarse).ok_or(PipelineError::NoSubject)?;
     Ok(guided::enlarge(&mask, &coarse, fine).map(steepen))

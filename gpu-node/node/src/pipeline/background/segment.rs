@@ -5,6 +5,7 @@
 use super::backdrop::{Backdrop, Observation, unit_position};
 use super::flood;
 use super::mixture::Mixture;
+use super::scene;
 use super::walker::{self, Belief};
 use crate::pipeline::raster::Raster;
 
@@ -35,6 +36,11 @@ const CENTRE_LOG_ODDS: f32 = 1.0;
 /// Added to the log odds of what hangs together with the border without an edge: soft shadows, glows.
 const REACHED_LOG_ODDS: f32 = -3.0;
 
+/// A border that the best backdrop does not explain is a scene: at three parts of its pixels, ordered by their
+/// distance, the distance is beyond these. A subject that reaches the border leaves the median alone, a texture the
+/// last tenth.
+const SCENE_DISTANCES: [(f32, f32); 3] = [(0.5, 0.006), (0.75, 0.04), (0.9, 0.13)];
+
 /// Beyond this many median distances from the backdrop, a pixel of the border belongs to a subject that reaches it.
 const OUTLIER_DISTANCE: f32 = 4.0;
 
@@ -50,6 +56,9 @@ pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
     let rim = border_width(colour);
     let in_rim = |x: usize, y: usize| depth(colour, x, y) < rim;
     let (at_border, usual) = fit_backdrop(colour, in_rim)?;
+    if is_scene(colour, &at_border, usual, in_rim) {
+        return scene::segment(colour);
+    }
     let reached = flood::reach_from_border(colour, |x, y| {
         in_rim(x, y)
             && at_border.distance(unit_position(colour, x, y), colour.at(x, y)) <= OUTLIER_DISTANCE * usual
@@ -71,6 +80,25 @@ pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
         field = next;
     }
     Some(field)
+}
+
+fn is_scene(
+    colour: &Raster<[f32; 3]>,
+    backdrop: &Backdrop,
+    usual: f32,
+    in_rim: impl Fn(usize, usize) -> bool,
+) -> bool {
+    if usual < SCENE_DISTANCES[0].1 {
+        return false;
+    }
+    let rim = pixels(colour).filter(|&(x, y)| in_rim(x, y));
+    let mut distances: Vec<f32> =
+        rim.map(|(x, y)| backdrop.distance(unit_position(colour, x, y), colour.at(x, y))).collect();
+    distances.sort_by(f32::total_cmp);
+    SCENE_DISTANCES.iter().all(|(part, least)| {
+        let rank = (distances.len().saturating_sub(1)) as f32 * part;
+        distances.get(rank as usize).is_some_and(|distance| distance > least)
+    })
 }
 
 /// One round; `None` when either side has nothing left to learn from.

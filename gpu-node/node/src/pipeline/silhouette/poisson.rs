@@ -18,6 +18,11 @@ const CUT_MIN: f64 = 0.05;
 /// Residual, relative to the right-hand side, at which the height is right to a fraction of a per cent.
 const TOLERANCE: f64 = 1e-3;
 
+/// Least divisor: where the outline holds so few samples that they are solved exactly between two looks at the
+/// residual, the energies are zero, and so must the steps be. Far below any energy of one sample, far above what
+/// underflows in single precision.
+const DIVISOR_MIN: f64 = 1e-30;
+
 /// Iterations between looks at the residual and at the cancel flag: on a GPU, looking waits for the device.
 const ITERATIONS_PER_CHECK: u16 = 8;
 
@@ -66,12 +71,12 @@ fn conjugate_gradients(
             }
         }
         let image = operator.apply(&direction);
-        let step = &energy / dot(&direction, &image).clamp_min(f64::MIN_POSITIVE);
+        let step = &energy / dot(&direction, &image).clamp_min(DIVISOR_MIN);
         height += &direction * &step;
         residual -= image * &step;
         preconditioned = &residual * &operator.inverse_diagonal;
         let next_energy = dot(&residual, &preconditioned);
-        direction = &preconditioned + direction * (&next_energy / energy.clamp_min(f64::MIN_POSITIVE));
+        direction = &preconditioned + direction * (&next_energy / energy.clamp_min(DIVISOR_MIN));
         energy = next_energy;
     }
     Ok(height)
@@ -142,6 +147,21 @@ mod tests {
             assert!((found - exact).abs() < 0.01 * radius * radius / 4.0, "{found} for {exact} at {x}, {y}");
         }
         assert_eq!(height.double_value(&[0, 0]), 0.0);
+    }
+
+    #[test]
+    fn an_outline_of_a_few_samples_is_solved_without_dividing_by_zero() {
+        for (inside, side) in [(1, 30), (2, 30), (5, 30), (5, 120)] {
+            let line = Tensor::full([side, side], -0.5, (Kind::Float, tch::Device::Cpu));
+            let mut samples = line.narrow(0, 10, inside).narrow(1, 10, 1);
+            let _ = samples.fill_(0.5);
+            let height = solve(&line, 50, &mut || Ok(())).unwrap();
+            let (least, greatest) = (height.min().double_value(&[]), height.max().double_value(&[]));
+            assert!(
+                least >= 0.0 && greatest > 0.0 && greatest < 1.0,
+                "{inside} of {side}: {least} to {greatest}"
+            );
+        }
     }
 
     #[test]
