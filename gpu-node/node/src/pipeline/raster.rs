@@ -1,6 +1,7 @@
 //! Two-dimensional fields of samples, and the few filters that every stage needs: resampling, blurring, reading
 //! between the samples. Sample (x, y) stands at (x + ½, y + ½); y points down, as in the picture.
 
+mod bands;
 mod filter;
 mod sample;
 
@@ -20,12 +21,18 @@ impl<T: Copy> Raster<T> {
         Self { width, height, samples: vec![value; width * height] }
     }
 
-    /// Calls `f(x, y)` for each sample, row by row.
-    pub(crate) fn from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> T) -> Self {
-        let mut samples = Vec::with_capacity(width * height);
-        for y in 0..height {
-            samples.extend((0..width).map(|x| f(x, y)));
+    /// The field of `f(x, y)`, on several threads where it is large.
+    pub(crate) fn from_fn(width: usize, height: usize, f: impl Fn(usize, usize) -> T + Sync) -> Self
+    where
+        T: Send,
+    {
+        if width == 0 || height == 0 {
+            return Self { width, height, samples: Vec::new() };
         }
+        let mut samples = vec![f(0, 0); width * height];
+        bands::for_each_row(&mut samples, width, |y, row| {
+            row.iter_mut().enumerate().for_each(|(x, sample)| *sample = f(x, y));
+        });
         Self { width, height, samples }
     }
 
@@ -85,6 +92,11 @@ impl<T: Sample> Raster<T> {
         let (left, top) = (x.floor(), y.floor());
         let (u, v) = (x - left, y - top);
         let (left, top) = (left as isize, top as isize);
+        if left >= 0 && top >= 0 && left + 1 < self.width as isize && top + 1 < self.height as isize {
+            let first = top as usize * self.width + left as usize;
+            let (above, below) = (&self.samples[first..first + 2], &self.samples[first + self.width..][..2]);
+            return above[0].lerp(above[1], u).lerp(below[0].lerp(below[1], u), v);
+        }
         let upper = self.at_clamped(left, top).lerp(self.at_clamped(left + 1, top), u);
         let lower = self.at_clamped(left, top + 1).lerp(self.at_clamped(left + 1, top + 1), u);
         upper.lerp(lower, v)

@@ -52,6 +52,9 @@ impl Backdrop {
 
     /// The colour at a position in the unit square.
     pub(super) fn at(&self, position: [f32; 2]) -> [f32; 3] {
+        if self.terms == 1 {
+            return [0, 1, 2].map(|channel| self.coefficients[channel][0] as f32);
+        }
         let basis = basis(position);
         let value = |weights: &[f64; TERMS_MAX]| {
             weights[..self.terms].iter().zip(basis).map(|(weight, term)| weight * term).sum::<f64>() as f32
@@ -61,10 +64,34 @@ impl Backdrop {
 
     /// What the picture shows beyond the backdrop.
     pub(super) fn residual(&self, colour: &Raster<[f32; 3]>) -> Raster<[f32; 3]> {
+        // Along a row the field is a polynomial of one variable.
+        let rows: Vec<_> =
+            (0..colour.height()).map(|y| self.along_row(unit_position(colour, 0, y)[1])).collect();
         Raster::from_fn(colour.width(), colour.height(), |x, y| {
-            let field = self.at(unit_position(colour, x, y));
-            let [r, g, b] = colour.at(x, y);
-            [r - field[0], g - field[1], b - field[2]]
+            let u = 2.0 * unit_position(colour, x, y)[0] - 1.0;
+            let mut residual = colour.at(x, y);
+            for (value, row) in residual.iter_mut().zip(&rows[y]) {
+                *value -= row.iter().rev().fold(0.0, |sum, coefficient| sum * u + coefficient);
+            }
+            residual
+        })
+    }
+
+    /// The coefficients of the powers of u at a height in the unit square.
+    fn along_row(&self, y: f32) -> [[f32; DEGREE_MAX + 1]; 3] {
+        let v = f64::from(2.0 * y - 1.0);
+        self.coefficients.map(|weights| {
+            let mut row = [0.0; DEGREE_MAX + 1];
+            let mut index = 0;
+            for degree in 0..=DEGREE_MAX {
+                for power_of_v in 0..=degree {
+                    if index < self.terms {
+                        row[degree - power_of_v] += weights[index] * v.powi(power_of_v as i32);
+                    }
+                    index += 1;
+                }
+            }
+            row.map(|coefficient| coefficient as f32)
         })
     }
 
@@ -236,6 +263,20 @@ mod tests {
         terms.sort_by(f64::total_cmp);
         expected.sort_by(f64::total_cmp);
         assert_eq!(terms, expected);
+    }
+
+    #[test]
+    fn the_residual_is_the_colour_less_the_field() {
+        let twisted = observe(|x, y| [x * x * y, 0.3 + 0.5 * y - 0.4 * x * y * y, 0.5 * x + 0.2 * x * x * x]);
+        let (field, _) = Backdrop::fit(&twisted).unwrap();
+        let colour = Raster::filled(31, 17, [0.5, 0.25, 0.75]);
+        let residual = field.residual(&colour);
+        for (x, y) in [(0, 0), (30, 16), (12, 3)] {
+            let expected = field.at(unit_position(&colour, x, y));
+            for ((r, c), f) in residual.at(x, y).iter().zip(colour.at(x, y)).zip(expected) {
+                assert!((r - (c - f)).abs() < 1e-5, "{r} for {}", c - f);
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::pipeline::raster::{Raster, box_mean};
 /// Rounds of learning the colours from the last segmentation.
 const ROUNDS: usize = 2;
 
+/// Sweeps of the random walker in a round.
+const SWEEPS: usize = 30;
+
 const SCENE_COMPONENTS: usize = 8;
 const SUBJECT_COMPONENTS: usize = 6;
 
@@ -74,7 +77,7 @@ pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
                 weight: BELIEF_WEIGHT * (log_odds.abs() / FIRM_LOG_ODDS).clamp(0.01, 1.0),
             }
         });
-        field = walker::walk(colour, &beliefs, field);
+        field = walker::walk(colour, &beliefs, field, SWEEPS);
     }
     Some(field)
 }

@@ -15,6 +15,10 @@ const BORDER_PART: f32 = 0.03;
 /// Rounds of learning the colours from the last segmentation.
 const ROUNDS: usize = 3;
 
+/// Sweeps of the random walker: from nothing, and from the last round's field.
+const FIRST_SWEEPS: usize = 40;
+const SWEEPS: usize = 20;
+
 /// Pixels that a backdrop is fitted to.
 const OBSERVATIONS_MAX: usize = 3000;
 
@@ -138,7 +142,7 @@ fn solve(
             weight: BELIEF_WEIGHT * (log_odds.abs() / FIRM_LOG_ODDS).clamp(0.01, 1.0),
         }
     });
-    walker::walk(colour, &beliefs, start)
+    walker::walk(colour, &beliefs, start, if subject.is_none() { FIRST_SWEEPS } else { SWEEPS })
 }
 
 /// Pixels from the nearest border: zero on the outermost.

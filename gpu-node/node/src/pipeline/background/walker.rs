@@ -8,9 +8,6 @@ use crate::pipeline::raster::Raster;
 /// Over-relaxation: near the optimum for fields of a few hundred pixels whose beliefs are mostly firm.
 const RELAXATION: f32 = 1.6;
 
-/// Sweeps over both colours of the checkerboard.
-const SWEEPS: usize = 40;
-
 /// What a pixel believes before it has seen its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Belief {
@@ -20,51 +17,77 @@ pub(super) struct Belief {
     pub(super) weight: f32,
 }
 
-/// The probability of foreground, from `start`, which only decides how soon it is accurate.
-pub(super) fn walk(colour: &Raster<[f32; 3]>, beliefs: &Raster<Belief>, start: Raster<f32>) -> Raster<f32> {
-    let links = Links::between(colour);
+/// The probability of foreground after `sweeps` over both colours of the checkerboard, from `start`, which only
+/// decides how many are needed.
+pub(super) fn walk(
+    colour: &Raster<[f32; 3]>,
+    beliefs: &Raster<Belief>,
+    start: Raster<f32>,
+    sweeps: usize,
+) -> Raster<f32> {
     let (width, height) = (colour.width(), colour.height());
+    let system = System::new(&Links::between(colour), beliefs);
     let mut field = start;
-    for _ in 0..SWEEPS {
+    for _ in 0..sweeps {
         for parity in 0..2 {
             for y in 0..height {
-                relax_row(field.samples_mut(), beliefs.row(y), &links, (width, height, y), (y + parity) % 2);
+                system.relax_row(field.samples_mut(), width, y, (y + parity) % 2);
             }
         }
     }
     field.map(|value| value.clamp(0.0, 1.0))
 }
 
-fn relax_row(
-    field: &mut [f32],
-    beliefs: &[Belief],
-    links: &Links,
-    (width, height, y): (usize, usize, usize),
-    first: usize,
-) {
-    let row = y * width;
-    for x in (first..width).step_by(2) {
-        let index = row + x;
-        let belief = beliefs[x];
-        let mut weights = belief.weight;
-        let mut sum = belief.weight * belief.foreground;
-        let mut pull = |link: f32, neighbour: usize| {
-            weights += link;
-            sum += link * field[neighbour];
+/// What one pixel is drawn to: `value = own + left·l + right·r + up·u + down·d`.
+#[derive(Clone, Copy)]
+struct Pull {
+    own: f32,
+    left: f32,
+    right: f32,
+    up: f32,
+    down: f32,
+}
+
+struct System {
+    pulls: Vec<Pull>,
+}
+
+impl System {
+    fn new(links: &Links, beliefs: &Raster<Belief>) -> System {
+        let (width, height) = (beliefs.width(), beliefs.height());
+        // Links across the border are zero, so the neighbour that is read there does not count.
+        let pull = |x: usize, y: usize| {
+            let index = y * width + x;
+            let belief = beliefs.at(x, y);
+            let left = if x > 0 { links.right[index - 1] } else { 0.0 };
+            let right = links.right[index];
+            let up = if y > 0 { links.down[index - width] } else { 0.0 };
+            let down = links.down[index];
+            let scale = 1.0 / (belief.weight + left + right + up + down);
+            Pull {
+                own: belief.weight * belief.foreground * scale,
+                left: left * scale,
+                right: right * scale,
+                up: up * scale,
+                down: down * scale,
+            }
         };
-        if x > 0 {
-            pull(links.right[index - 1], index - 1);
+        System { pulls: Raster::from_fn(width, height, pull).samples().to_vec() }
+    }
+
+    /// Every second pixel of a row, from `first`.
+    fn relax_row(&self, field: &mut [f32], width: usize, y: usize, first: usize) {
+        let start = y * width;
+        let last = field.len() - 1;
+        for index in (start + first..start + width).step_by(2) {
+            let pull = &self.pulls[index];
+            let target = pull.own
+                + pull.left * field[index.saturating_sub(1)]
+                + pull.right * field[(index + 1).min(last)]
+                + pull.up * field[index.saturating_sub(width)]
+                + pull.down * field[(index + width).min(last)];
+            field[index] += RELAXATION * (target - field[index]);
         }
-        if x + 1 < width {
-            pull(links.right[index], index + 1);
-        }
-        if y > 0 {
-            pull(links.down[index - width], index - width);
-        }
-        if y + 1 < height {
-            pull(links.down[index], index + width);
-        }
-        field[index] += RELAXATION * (sum / weights - field[index]);
     }
 }
 
@@ -100,6 +123,9 @@ impl Links {
         let mean = (total / (2 * width * height) as f32).max(2e-5);
         let strength = |squared: &mut f32| *squared = (-*squared / (2.0 * mean)).exp().max(LINK_MIN);
         right.iter_mut().chain(&mut down).for_each(strength);
+        // Nothing is linked across the border.
+        (0..height).for_each(|y| right[(y + 1) * width - 1] = 0.0);
+        down[(height - 1) * width..].fill(0.0);
         Links { right, down }
     }
 }
@@ -116,7 +142,7 @@ mod tests {
             22.. => Belief { foreground: 1.0, weight: 1.0 },
             _ => Belief { foreground: 0.5, weight: 0.0001 },
         });
-        let field = walk(&colour, &beliefs, Raster::filled(24, 20, 0.5));
+        let field = walk(&colour, &beliefs, Raster::filled(24, 20, 0.5), 40);
         for y in 0..20 {
             assert!(field.at(11, y) < 0.4 && field.at(14, y) > 0.6);
         }

@@ -1,7 +1,7 @@
 //! What can be averaged: single values and vectors of them.
 
 /// A sample that filters can add and scale.
-pub(crate) trait Sample: Copy {
+pub(crate) trait Sample: Copy + Send + Sync {
     const ZERO: Self;
     fn add(self, other: Self) -> Self;
     fn scale(self, factor: f32) -> Self;
