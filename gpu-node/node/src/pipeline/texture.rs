@@ -9,6 +9,7 @@
 //! surface meet; so the seam cannot be seen. Coordinates are plain projection: no distortion where the surface
 //! faces the camera, and a softened picture where it stretches.
 
+mod back_view;
 mod front_view;
 mod pyramid;
 
@@ -40,8 +41,9 @@ const MIXED_WEIGHT: f32 = 0.01;
 /// across the slant as well as along it, so that single pixels do not become streaks.
 const STREAK_BLUR: f32 = 1.0;
 
-/// How softly the back repeats its surroundings: averages over 2^3 pixels of the back chart.
-const BACK_BLUR: usize = 3;
+/// How softly the back repeats its surroundings: averages over 2^2 pixels, each of which is two of the back chart's.
+const BACK_BLUR: usize = 2;
+const SPREAD_SCALE: usize = 2;
 
 /// Weight of the middle of the front for the back: it fills only what is far from every belt.
 const MIDDLE_WEIGHT: f32 = 1e-4;
@@ -105,14 +107,20 @@ fn back_chart(
     let belt = small(coverage).zip(&facing, |coverage, facing| {
         coverage * (smoothstep(0.25, 0.45, facing) * (1.0 - smoothstep(0.6, 0.9, facing)) + MIDDLE_WEIGHT)
     });
-    let weighted = colours.resized(width, height).zip(&belt, |colour, weight| (colour, weight));
-    let around = Pyramid::new(&weighted).blurred(BACK_BLUR);
+    let (spread_width, spread_height) = (width.div_ceil(SPREAD_SCALE), height.div_ceil(SPREAD_SCALE));
+    let around = back_view::spread(
+        &colours.resized(spread_width, spread_height),
+        &belt.resized(spread_width, spread_height),
+        BACK_BLUR,
+    );
+    let (spread_x, spread_y) = (spread_width as f32 / width as f32, spread_height as f32 / height as f32);
     let scale = BACK_SCALE as f32;
     Raster::from_fn(width, height, |x, y| {
         let facing = facing.at(x, y);
         let (front_x, front_y) = ((x as f32 + 0.5) * scale, (y as f32 + 0.5) * scale);
         let rim = front.sample(front_x, front_y, streak_blur(facing.max(0.05)));
-        rim.lerp(around.at(x, y), smoothstep(0.1, 0.55, facing))
+        let around = around.bilinear((x as f32 + 0.5) * spread_x, (y as f32 + 0.5) * spread_y);
+        rim.lerp(around, smoothstep(0.1, 0.55, facing))
     })
 }
 
