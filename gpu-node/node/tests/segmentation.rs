@@ -36,6 +36,86 @@ fn drawn_subjects_are_cut_out_of_plain_gradient_and_textured_backgrounds() {
     }
 }
 
+/// The mean score over the drawn subjects of the pictures that `compose` makes of them.
+fn mean_score(
+    side: u32,
+    compose: impl Fn(RgbaImage, u64) -> (image::RgbImage, RgbaImage),
+) -> (f64, Vec<f64>) {
+    let mut scores = Vec::new();
+    for (index, subject) in specimens::SUBJECTS.iter().enumerate() {
+        let seed = index as u64 + 1;
+        let (picture, truth) = compose(specimens::draw(subject, side, seed), seed);
+        let found = cut_out(&png(&picture.into()), BackgroundRemoval::Auto);
+        scores.push(found.map_or(0.0, |found| specimens::intersection_over_union(&found.rgba, &truth)));
+    }
+    (scores.iter().sum::<f64>() / scores.len() as f64, scores)
+}
+
+#[test]
+fn soft_shadows_are_mostly_left_out() {
+    for kind in ["plain", "gradient"] {
+        let shadow =
+            |truth: RgbaImage, seed: u64| (specimens::compose_with_shadow(&truth, kind, 500 + seed), truth);
+        let (mean, scores) = mean_score(240, shadow);
+        assert!(mean >= 0.88, "{kind}: mean {mean:.4} of {scores:.3?}");
+    }
+}
+
+#[test]
+fn subjects_that_leave_the_picture_are_cut_out() {
+    let cropped = |whole: RgbaImage, seed: u64| {
+        let truth = image::imageops::crop_imm(&whole, 60, 0, 180, 200).to_image();
+        (specimens::compose(&truth, "gradient", seed), truth)
+    };
+    let (mean, scores) = mean_score(240, cropped);
+    assert!(mean >= 0.93, "mean {mean:.4} of {scores:.3?}");
+}
+
+#[test]
+fn subjects_of_nearly_the_background_s_colour_are_cut_out() {
+    let ground = [150.0, 140.0, 130.0];
+    let close = |drawn: RgbaImage, seed: u64| {
+        let truth = specimens::camouflaged(&drawn, ground, 20.0);
+        let mut dice = specimens::Dice::new(seed);
+        let picture = image::RgbImage::from_fn(truth.width(), truth.height(), |x, y| {
+            let [r, g, b, a] = truth.get_pixel(x, y).0.map(f32::from);
+            let noise = 2.0 * (dice.roll() + dice.roll() - 1.0);
+            let mix =
+                |front: f32, behind: f32| (front * a / 255.0 + behind * (1.0 - a / 255.0) + noise) as u8;
+            image::Rgb([mix(r, ground[0]), mix(g, ground[1]), mix(b, ground[2])])
+        });
+        (picture, truth)
+    };
+    let (mean, scores) = mean_score(240, close);
+    assert!(mean >= 0.95, "mean {mean:.4} of {scores:.3?}");
+}
+
+#[test]
+fn bars_above_and_below_are_no_background() {
+    // A film still: sand that fills the frame between black bars, and something on it.
+    let truth = image::imageops::resize(
+        &specimens::draw("star", 160, 4),
+        160,
+        160,
+        image::imageops::FilterType::Triangle,
+    );
+    let still = specimens::compose(&truth, "textured", 11);
+    let mut picture = image::RgbImage::new(160, 220);
+    image::imageops::replace(&mut picture, &still, 0, 30);
+    let mut framed = RgbaImage::new(160, 220);
+    image::imageops::replace(&mut framed, &truth, 0, 30);
+    let found = cut_out(&png(&picture.into()), BackgroundRemoval::Auto).unwrap();
+    let score = specimens::intersection_over_union(&found.rgba, &framed);
+    assert!(score > 0.85, "{score:.3}");
+}
+
+#[test]
+fn a_picture_that_nothing_stands_out_of_is_not_taken_whole() {
+    // A busy scene is beyond a colour model; what it finds is still a part of the picture, about where the subject is.
+    let (mean, scores) = mean_score(240, |truth, seed| (specimens::scene(&truth, seed), truth));
+    assert!(mean >= 0.4, "mean {mean:.4} of {scores:.3?}");
+}
+
 #[test]
 fn an_alpha_channel_that_cuts_out_is_the_outline() {
     let truth = specimens::draw("mug", 200, 7);

@@ -195,3 +195,70 @@ async fn real_pictures_give_closed_solids() {
         assert!(report.faces <= 30_000 && report.volume > 0.0, "{}: {report:?}", path.display());
     }
 }
+
+/// A watertight manifold without floaters and with no more faces than asked for.
+fn assert_sound(name: &str, generated: &Generated, faces_max: usize) {
+    let report = &generated.report;
+    assert!(report.watertight && report.manifold && report.degenerate_faces == 0, "{name}: {report:?}");
+    assert!(report.faces <= faces_max && report.volume > 0.0, "{name}: {report:?}");
+    let longest = report.bounds.unwrap().size().into_iter().fold(0.0, f32::max);
+    assert!((longest - 1.0).abs() < 1e-3, "{name}: {report:?}");
+}
+
+#[tokio::test]
+async fn hair_thin_tiny_and_very_long_pictures_give_solids() {
+    let on = |side: (u32, u32), inside: &dyn Fn(u32, u32) -> bool| {
+        RgbaImage::from_fn(side.0, side.1, |x, y| Rgba([200, 90, 40, if inside(x, y) { 255 } else { 0 }]))
+    };
+    let pictures = [
+        ("a line of one pixel", on((200, 200), &|x, y| x == 100 && (20..180).contains(&y))),
+        ("a diagonal of one pixel", on((300, 300), &|x, y| x == y && (30..270).contains(&x))),
+        ("sixteen pixels a side", on((16, 16), &|x, y| (3..12).contains(&x) && (5..14).contains(&y))),
+        ("a few pixels", on((16, 16), &|x, y| (7..9).contains(&x) && (7..9).contains(&y))),
+        ("a strip", on((16, 4000), &|x, y| (4..12).contains(&x) && (100..3900).contains(&y))),
+        ("a strip on its side", on((4000, 16), &|x, y| (100..3900).contains(&x) && (4..12).contains(&y))),
+    ];
+    for (name, picture) in pictures {
+        let generated =
+            generate(png(picture), fast()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_sound(name, &generated, 30_000);
+        assert_eq!(generated.report.components, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_picture_of_nothing_but_transparency_has_no_subject() {
+    let empty = RgbaImage::from_pixel(120, 90, Rgba([200, 10, 10, 0]));
+    assert!(matches!(generate(png(empty), fast()).await, Err(PipelineError::NoSubject)));
+}
+
+/// The corpus stands beside the repository; where it is not, there is nothing to look at.
+#[tokio::test]
+async fn every_good_picture_of_the_corpus_becomes_one_sound_solid() {
+    let corpus = std::env::var_os("ORFEAS_CORPUS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus"),
+        std::path::PathBuf::from,
+    );
+    let Ok(entries) = std::fs::read_dir(corpus.join("good")) else {
+        eprintln!("skipped: no corpus at {}", corpus.display());
+        return;
+    };
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| {
+        ["jpg", "png", "webp"].iter().any(|e| file.extension().is_some_and(|extension| extension == *e))
+    });
+    files.sort();
+    assert!(!files.is_empty(), "no pictures in {}", corpus.display());
+    for file in files {
+        let name = file.display().to_string();
+        let options = JobOptions { target_faces: Some(12_000), ..fast() };
+        let generated = generate(std::fs::read(&file).unwrap(), options)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_sound(&name, &generated, 12_000);
+        // A subject may be in two or three pieces, as a picture shows it; more is dirt.
+        assert!(generated.report.components <= 3, "{name}: {:?}", generated.report);
+        let depth = generated.report.bounds.unwrap().size()[2];
+        assert!((0.02..0.6).contains(&depth), "{name}: neither a wafer nor a balloon: {depth}");
+    }
+}

@@ -15,6 +15,7 @@ mod parts;
 mod saliency;
 mod scene;
 mod segment;
+mod shadow;
 mod superpixels;
 mod walker;
 

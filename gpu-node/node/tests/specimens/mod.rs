@@ -191,6 +191,65 @@ impl Background {
     }
 }
 
+/// The cut-out over a background of the kind, on which it casts a soft shadow to its lower right.
+pub(crate) fn compose_with_shadow(cut_out: &RgbaImage, kind: &str, seed: u64) -> image::RgbImage {
+    let (width, height) = cut_out.dimensions();
+    let (mut left, mut right, mut bottom) = (width, 0, 0);
+    for (x, y, _) in cut_out.enumerate_pixels().filter(|(_, _, pixel)| pixel.0[3] >= 128) {
+        (left, right, bottom) = (left.min(x), right.max(x), bottom.max(y));
+    }
+    let reach = (right.saturating_sub(left)) as f32 * 0.6;
+    let (centre_x, centre_y) =
+        ((left + right) as f32 / 2.0 + 0.25 * reach, bottom as f32 - 0.02 * height as f32);
+    let plain = compose(&RgbaImage::new(width, height), kind, seed);
+    let mut picture = compose(cut_out, kind, seed);
+    for (x, y, pixel) in picture.enumerate_pixels_mut() {
+        let away = ((x as f32 - centre_x) / reach).hypot((y as f32 - centre_y) / (0.22 * reach));
+        let shade = 1.0 - 0.4 * (1.4 - away).clamp(0.0, 1.0);
+        let alpha = f32::from(cut_out.get_pixel(x, y).0[3]) / 255.0;
+        let behind = plain.get_pixel(x, y);
+        for (value, behind) in pixel.0.iter_mut().zip(behind.0) {
+            let darker = f32::from(behind) * (1.0 - shade) * (1.0 - alpha);
+            *value = (f32::from(*value) - darker).round().clamp(0.0, 255.0) as u8;
+        }
+    }
+    picture
+}
+
+/// The cut-out in colours that are close to those of the background: `contrast` levels from it, with a tenth of its
+/// own light and shade.
+pub(crate) fn camouflaged(cut_out: &RgbaImage, background: [f32; 3], contrast: f32) -> RgbaImage {
+    RgbaImage::from_fn(cut_out.width(), cut_out.height(), |x, y| {
+        let Rgba([r, g, b, a]) = *cut_out.get_pixel(x, y);
+        let close = |value: u8, behind: f32| (behind + contrast + 0.1 * (f32::from(value) - 128.0)) as u8;
+        Rgba([close(r, background[0]), close(g, background[1]), close(b, background[2]), a])
+    })
+}
+
+/// A photograph's kind of surroundings: sky, a hedge and a meadow full of detail, of no one colour at the border.
+pub(crate) fn scene(cut_out: &RgbaImage, seed: u64) -> image::RgbImage {
+    let mut dice = Dice::new(seed);
+    let (width, height) = cut_out.dimensions();
+    let speckles: Vec<f32> = (0..width * height).map(|_| dice.roll()).collect();
+    let coarse =
+        |x: u32, y: u32, size: u32| speckles[((y / size * 613 + x / size * 7) % (width * height)) as usize];
+    image::RgbImage::from_fn(width, height, |x, y| {
+        let grain = coarse(x, y, 3) - 0.5 + 0.5 * (coarse(x, y, 11) - 0.5);
+        let v = y as f32 / height as f32 + 0.06 * coarse(x, 0, 17);
+        let behind = match v {
+            ..0.3 => [120.0 + 40.0 * v, 160.0, 225.0].map(|c: f32| c + 12.0 * grain),
+            ..0.55 => [40.0, 70.0, 35.0].map(|c: f32| c + 70.0 * grain),
+            _ => [120.0, 130.0, 70.0].map(|c: f32| c + 60.0 * grain),
+        };
+        let Rgba([r, g, b, a]) = *cut_out.get_pixel(x, y);
+        let alpha = f32::from(a) / 255.0;
+        let mix = |front: u8, behind: f32| {
+            (f32::from(front) * alpha + behind * (1.0 - alpha)).clamp(0.0, 255.0) as u8
+        };
+        Rgb([mix(r, behind[0]), mix(g, behind[1]), mix(b, behind[2])])
+    })
+}
+
 /// Intersection over union of two alpha channels, both cut at one half.
 pub(crate) fn intersection_over_union(found: &[u8], truth: &RgbaImage) -> f64 {
     let (mut both, mut either) = (0_u64, 0_u64);

@@ -42,7 +42,7 @@ pub(super) fn reach_from_border(
 }
 
 /// The largest colour difference to a neighbour.
-fn steps(colour: &Raster<[f32; 3]>) -> Raster<f32> {
+pub(super) fn steps(colour: &Raster<[f32; 3]>) -> Raster<f32> {
     let distance = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
     Raster::from_fn(colour.width(), colour.height(), |x, y| {
         let here = colour.at(x, y);

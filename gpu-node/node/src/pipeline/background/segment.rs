@@ -6,6 +6,7 @@ use super::backdrop::{Backdrop, Observation, unit_position};
 use super::flood;
 use super::mixture::Mixture;
 use super::scene;
+use super::shadow;
 use super::walker::{self, Belief};
 use crate::pipeline::raster::Raster;
 
@@ -82,6 +83,9 @@ pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
     for _ in 0..ROUNDS {
         let Some(next) = learn_and_solve(colour, &reached, &field) else { break };
         field = next;
+    }
+    if let Some((backdrop, _)) = fit_backdrop(colour, |x, y| field.at(x, y) < 0.2) {
+        shadow::clear(colour, &backdrop, &mut field);
     }
     Some(field)
 }
