@@ -176,26 +176,6 @@ async fn a_whole_picture_is_a_cushion_and_an_empty_one_has_no_subject() {
     assert!(matches!(generate(plain, fast()).await, Err(PipelineError::NoSubject)));
 }
 
-/// Real pictures, where they are: not part of the repository.
-#[tokio::test]
-async fn real_pictures_give_closed_solids() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/good");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!("skipped: no {}", folder.display());
-        return;
-    };
-    let inference = Inference::start(InferenceConfig::default()).unwrap();
-    for path in
-        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension() != Some("tsv".as_ref()))
-    {
-        let image = std::fs::read(&path).unwrap().into();
-        let request = GenerationRequest { image, job_type: JobType::Generation3d, options: fast() };
-        let report = inference.generate(request, Box::new(Silent)).await.unwrap().report;
-        assert!(report.watertight && report.manifold, "{}: {report:?}", path.display());
-        assert!(report.faces <= 30_000 && report.volume > 0.0, "{}: {report:?}", path.display());
-    }
-}
-
 /// A watertight manifold without floaters and with no more faces than asked for.
 fn assert_sound(name: &str, generated: &Generated, faces_max: usize) {
     let report = &generated.report;
@@ -249,12 +229,14 @@ async fn every_good_picture_of_the_corpus_becomes_one_sound_solid() {
     });
     files.sort();
     assert!(!files.is_empty(), "no pictures in {}", corpus.display());
+    let inference = Inference::start(InferenceConfig::default()).unwrap();
     for file in files {
         let name = file.display().to_string();
         let options = JobOptions { target_faces: Some(12_000), ..fast() };
-        let generated = generate(std::fs::read(&file).unwrap(), options)
-            .await
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let image = std::fs::read(&file).unwrap().into();
+        let request = GenerationRequest { image, job_type: JobType::Generation3d, options };
+        let generated = inference.generate(request, Box::new(Silent)).await;
+        let generated = generated.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_sound(&name, &generated, 12_000);
         // A subject may be in two or three pieces, as a picture shows it; more is dirt.
         assert!(generated.report.components <= 3, "{name}: {:?}", generated.report);
