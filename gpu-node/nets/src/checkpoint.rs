@@ -14,6 +14,7 @@ use crate::config::{Config, Model};
 use crate::dit21::Dit21;
 use crate::footprint::{Footprint, Job};
 use crate::hunyuan_dit::HunyuanDit;
+use crate::precision::Precision;
 use crate::residence::Residence;
 use crate::sampling::{Denoiser, Velocity};
 use crate::shape_vae::{self, ShapeVae, is_encoder_key};
@@ -239,9 +240,9 @@ fn pickled(folder: &Path) -> Option<PathBuf> {
     names.into_iter().find(|path| path.is_file())
 }
 
-/// The type to compute in: half on an accelerator, single on the CPU, which has no fast half.
+/// The type to compute in where nobody asks for another.
 pub fn default_kind(device: Device) -> Kind {
-    if device == Device::Cpu { Kind::Float } else { Kind::Half }
+    Precision::Auto.kind(device)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub mod layers;
 pub mod parity;
 pub mod pickle;
 pub mod picture;
+pub mod precision;
 pub mod residence;
 pub mod sampling;
 pub mod schedule;

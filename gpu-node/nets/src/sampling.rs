@@ -44,6 +44,12 @@ pub fn noise(seed: u64, shape: &[i64]) -> Result<Tensor, Error> {
     })?)
 }
 
+/// Noise for a batch, each shape from a seed of its own: `[B, …]`. Shape `i` starts as it would alone.
+pub fn batch_noise(seeds: &[u64], shape: &[i64]) -> Result<Tensor, Error> {
+    let each = seeds.iter().map(|&seed| noise(seed, shape)).collect::<Result<Vec<Tensor>, Error>>()?;
+    Ok(attempt(|| Tensor::stack(&each, 0))?)
+}
+
 /// Where sampling starts and how it goes.
 #[derive(Debug)]
 pub struct Start<'a> {

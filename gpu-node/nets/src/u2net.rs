@@ -5,9 +5,12 @@
 //!
 //! Shapes: `B` batch, `C` channels, `h × w` pixels.
 
-use crate::weights::Weights;
+use crate::Error;
+use crate::weights::{self, TensorSource, Weights};
+use orfeas_torch::{WeightsFile, attempt};
 use std::fmt;
-use tch::{Kind, Tensor};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
 
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 /// Stages on the way down.
@@ -51,6 +54,72 @@ impl Config {
             decoder: [(128, 16, 64); STAGES - 1],
         }
     }
+}
+
+impl Config {
+    /// Channels as a file's tensors have them: the published networks, and pruned ones of the same form.
+    ///
+    /// # Errors
+    /// A stage is missing.
+    pub fn of(source: &dyn TensorSource) -> Result<Self, Error> {
+        let size = |key: String, axis: usize| -> Result<i64, Error> {
+            let size = source.info(&key).and_then(|info| info.shape.get(axis).copied());
+            size.ok_or_else(|| Error::config("u2net", format!("{} has no {key}", source.name())))
+        };
+        let channels = |stage: String| -> Result<Channels, Error> {
+            let (into, inside) =
+                (format!("{stage}.rebnconvin.conv_s1.weight"), format!("{stage}.rebnconv1.conv_s1.weight"));
+            Ok((size(into.clone(), 1)?, size(inside, 0)?, size(into, 0)?))
+        };
+        let mut config = Self { encoder: [(0, 0, 0); STAGES], decoder: [(0, 0, 0); STAGES - 1] };
+        for (i, stage) in config.encoder.iter_mut().enumerate() {
+            *stage = channels(format!("stage{}", i + 1))?;
+        }
+        for (i, stage) in config.decoder.iter_mut().enumerate() {
+            *stage = channels(format!("stage{}d", i + 1))?;
+        }
+        Ok(config)
+    }
+}
+
+/// ImageNet's mean and standard deviation, by channel.
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// Loads a network in `f32` from a safetensors file with the published keys.
+///
+/// # Errors
+/// The file cannot be read, or is not of this network.
+pub fn load(path: &Path, device: Device) -> Result<U2Net, Error> {
+    let file = WeightsFile::open(path)?;
+    let config = Config::of(&file)?;
+    weights::load(&file, "", (device, Kind::Float), |_| false, |w| U2Net::new(w, &config))
+}
+
+/// How much each pixel of a picture is subject, over the range that the network gave: `[3, h, w]` in 0..255 → `[h, w]`
+/// in 0..1. The picture has the side that the network was trained on.
+///
+/// # Errors
+/// [`Error::NonFinite`], or [`Error::NoSubject`] where the network sees no difference between the pixels.
+pub fn coverage(net: &U2Net, rgb: &Tensor) -> Result<Tensor, Error> {
+    let _no_grad = tch::no_grad_guard();
+    let (map, least, greatest) = attempt(|| {
+        let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1]).to_device(rgb.device());
+        let rgb = rgb.to_kind(Kind::Float);
+        // By the picture's own maximum, as the published front end has it.
+        let unit = &rgb / rgb.max().clamp_min(1e-6);
+        let x = ((unit - channels(MEAN)) / channels(DEVIATION)).unsqueeze(0);
+        let map = net.forward(&x).squeeze();
+        let (least, greatest) = map.aminmax(None, false);
+        (map, least.double_value(&[]), greatest.double_value(&[]))
+    })?;
+    if !(least.is_finite() && greatest.is_finite()) {
+        return Err(Error::NonFinite { stage: "the background remover" });
+    }
+    if greatest - least < f64::from(f32::EPSILON) {
+        return Err(Error::NoSubject);
+    }
+    Ok(attempt(|| (map - least) / (greatest - least))?)
 }
 
 /// Levels of the blocks of each stage; 0 is the block that dilates instead of pooling.
@@ -226,5 +295,54 @@ impl Block {
             deeper = conv.forward(&Tensor::cat(&[&deeper, skip], 1));
         }
         deeper + input
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::Prefixed;
+
+    fn golden() -> WeightsFile {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        WeightsFile::open(&folder.join("u2netp.safetensors")).unwrap()
+    }
+
+    /// The reference case's weights under the published names.
+    fn written() -> tempfile::TempDir {
+        let golden = golden();
+        let keys = Prefixed { file: &golden, prefix: "w." }.keys();
+        let tensors: Vec<(String, Tensor)> =
+            keys.into_iter().map(|key| (key.clone(), golden.view(&format!("w.{key}")).unwrap())).collect();
+        let folder = tempfile::tempdir().unwrap();
+        Tensor::write_safetensors(&tensors, folder.path().join("u2netp.safetensors")).unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_sizes_are_read_off_the_tensors() {
+        let golden = golden();
+        assert_eq!(Config::of(&Prefixed { file: &golden, prefix: "w." }).unwrap(), Config::small());
+        let requests = weights::requests(|w| drop(U2Net::new(w, &Config::full()))).unwrap();
+        let parameters: i64 = requests.iter().map(|(_, shape)| shape.iter().product::<i64>()).sum();
+        assert_eq!(parameters / 1_000_000, 44);
+    }
+
+    #[test]
+    fn a_file_of_the_published_keys_gives_a_coverage_in_0_to_1() {
+        let folder = written();
+        let net = load(&folder.path().join("u2netp.safetensors"), Device::Cpu).unwrap();
+        let picture =
+            Tensor::arange(3 * 64 * 64, (Kind::Float, Device::Cpu)).view([3, 64, 64]).remainder(251);
+        let coverage = coverage(&net, &picture).unwrap();
+        assert_eq!(coverage.size(), [64, 64]);
+        assert_eq!((coverage.min().double_value(&[]), coverage.max().double_value(&[])), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_file_of_another_network_is_refused() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let error = load(&folder.join("dit_plain.safetensors"), Device::Cpu).unwrap_err();
+        assert!(error.to_string().contains("stage1"), "{error}");
     }
 }

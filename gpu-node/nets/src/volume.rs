@@ -91,6 +91,30 @@ impl Volume {
     pub fn resolution(&self) -> i64 {
         self.logits.size()[0] - 1
     }
+
+    /// The side of a cell, of which the first begins at `-bound`.
+    pub fn cell_size(&self, scale: Scale) -> f64 {
+        let cells = match scale {
+            Scale::Exact => self.resolution(),
+            Scale::ReferenceCompatible { resolution } => resolution + 1,
+        };
+        2.0 * self.bound / cells as f64
+    }
+}
+
+/// What the surface's coordinates are multiples of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scale {
+    /// The grid's cells: a surface lies where the field has it.
+    #[default]
+    Exact,
+    /// The published pipeline's, which divides the cube by one cell more than
+    /// were asked for: shapes are smaller by `R/(R+1)` and shifted towards
+    /// minus. For comparison with its results only.
+    ReferenceCompatible {
+        /// The resolution that was asked for, whatever the grid has.
+        resolution: i64,
+    },
 }
 
 /// Evaluates a field.

@@ -137,6 +137,18 @@ fn cancelling_stops_within_a_chunk_and_progress_never_falls() {
 }
 
 #[test]
+fn the_references_scale_is_smaller_by_a_cell() {
+    // The reference's sphere of radius 0.6 at 32 cells has the extent 1.2 · 32/33.
+    let volume = dense(&Formula(|p: &Tensor| sphere(p, [0.0; 3], 0.6)), 32);
+    let shrink =
+        volume.cell_size(Scale::ReferenceCompatible { resolution: 32 }) / volume.cell_size(Scale::Exact);
+    assert!((1.2 * shrink - 1.1636).abs() < 1e-4);
+    // Its fast decoder has 380 cells of the 384 that were asked for, and divides by 385.
+    let compatible = Scale::ReferenceCompatible { resolution: 384 };
+    assert!((volume.cell_size(compatible) * 385.0 - 2.02).abs() < 1e-12);
+}
+
+#[test]
 fn fields_without_a_surface_are_refused() {
     let volume = |formula: fn(&Tensor) -> Tensor| dense(&Formula(formula), 8);
     let outside = check(&volume(|p| sphere(p, [0.0; 3], -1.0)), &request(8));
