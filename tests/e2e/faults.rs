@@ -8,7 +8,8 @@ use orfeas_tests::pictures;
 use orfeas_tests::stack::{Stack, StackOptions};
 use orfeas_tests::wait;
 
-const IMPATIENT: StackOptions<'static> = StackOptions { node: &["--ack-wait", "2s"], edge: &[] };
+const IMPATIENT: StackOptions<'static> =
+    StackOptions { node: &["--ack-wait", "2s"], edge: &[], store: None, environment: &[] };
 
 /// Names in the results store.
 async fn results(stack: &Stack) -> Vec<String> {

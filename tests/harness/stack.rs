@@ -16,10 +16,12 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A program that `cargo xtask test` built: it lies beside the folder of this test binary.
+/// A program that `cargo xtask test` built: it lies beside this program, or beside the folder of this test binary.
 pub fn program(name: &str) -> PathBuf {
-    let deps = std::env::current_exe().unwrap();
-    let path = deps.parent().and_then(Path::parent).unwrap().join(name);
+    let this = std::env::current_exe().unwrap();
+    let folder = this.parent().unwrap();
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    let path = folder.join(name);
     assert!(path.is_file(), "{} is missing: run the tests by `cargo xtask test`", path.display());
     path
 }
@@ -46,19 +48,25 @@ pub struct Bus {
     process: Process,
     port: u16,
     dir: PathBuf,
+    store: PathBuf,
 }
 
 impl Bus {
-    fn start(dir: &Path) -> Self {
+    fn start(dir: &Path, store: &Path) -> Self {
         let port = free_port();
-        Self { process: Self::spawn(dir, port), port, dir: dir.to_owned() }
+        Self { process: Self::spawn(dir, store, port), port, dir: dir.to_owned(), store: store.to_owned() }
     }
 
-    fn spawn(dir: &Path, port: u16) -> Process {
+    fn spawn(dir: &Path, store: &Path, port: u16) -> Process {
         let mut command = Command::new(nats_server());
         command.arg("-c").arg(root().join("infra/nats/nats-server.conf"));
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(dir.join("jetstream"));
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(store.join("jetstream"));
         Process::spawn("nats-server", dir, &mut command)
+    }
+
+    /// What the server has written to its log.
+    pub fn log(&self) -> String {
+        self.process.log()
     }
 
     /// `127.0.0.1:PORT`.
@@ -82,7 +90,7 @@ impl Bus {
     /// Starts again on the same port and folder.
     pub async fn restart(&mut self) {
         self.process.kill();
-        self.process = Self::spawn(&self.dir, self.port);
+        self.process = Self::spawn(&self.dir, &self.store, self.port);
         self.connect().await;
     }
 }
@@ -97,12 +105,13 @@ pub struct Node {
 }
 
 impl Node {
-    fn start(dir: &Path, bus: &str, extra: &[&str]) -> Self {
+    fn start(dir: &Path, bus: &str, extra: &[String], environment: &[(String, String)]) -> Self {
         let mut command = Command::new(program("orfeas-gpu-node"));
         command.args(["serve", "--nats", &format!("nats://{bus}"), "--admin", "127.0.0.1:0"]);
         command.args(extra).current_dir(dir);
         // Two cores are shared by all tests: threads that spin while they wait would starve the others.
         command.env("OMP_WAIT_POLICY", "passive").env("GOMP_SPINCOUNT", "0");
+        command.envs(environment.iter().cloned());
         let mut process = Process::spawn("orfeas-gpu-node", dir, &mut command);
         let line = process.ready_line("orfeas-gpu-node serving");
         let admin = line.split_once("(admin ").and_then(|(_, rest)| rest.strip_suffix(')'));
@@ -123,13 +132,13 @@ pub struct Edge {
 }
 
 impl Edge {
-    fn start(dir: &Path, bus: &str, extra: &[&str]) -> Self {
+    fn start(dir: &Path, bus: &str, extra: &[&str], environment: &[(String, String)]) -> Self {
         let mut command = Command::new(program("orfeas-edge"));
         command.arg("--manifest").arg(root().join("spin.toml"));
         command.arg("--component").arg(component());
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.args(["--variable", &format!("nats_address={bus}")]);
-        command.args(extra).current_dir(dir);
+        command.args(extra).current_dir(dir).envs(environment.iter().cloned());
         let mut process = Process::spawn("orfeas-edge", dir, &mut command);
         let line = process.ready_line("orfeas-edge listening on ");
         let rest = line.trim_start_matches("orfeas-edge listening on ");
@@ -147,6 +156,10 @@ pub struct StackOptions<'a> {
     pub node: &'a [&'a str],
     /// Further arguments of the edge.
     pub edge: &'a [&'a str],
+    /// Where JetStream's folder lies; `None` for the stack's own folder.
+    pub store: Option<&'a Path>,
+    /// Further environment of node and edge.
+    pub environment: &'a [(String, String)],
 }
 
 /// All three, in one temporary folder.
@@ -160,6 +173,7 @@ pub struct Stack {
     /// The message bus.
     pub bus: Bus,
     node_args: Vec<String>,
+    environment: Vec<(String, String)>,
     dir: TempDir,
 }
 
@@ -172,19 +186,20 @@ impl Stack {
     /// Starts everything.
     pub async fn start_with(options: StackOptions<'_>) -> Self {
         let dir = TempDir::with_prefix("orfeas-test-").unwrap();
-        let bus = Bus::start(dir.path());
+        let bus = Bus::start(dir.path(), options.store.unwrap_or(dir.path()));
         bus.connect().await;
+        let node_args: Vec<String> = options.node.iter().map(|arg| (*arg).to_owned()).collect();
+        let environment = options.environment.to_vec();
         // The node provisions what the edge expects, so it comes first.
-        let node = Node::start(dir.path(), &bus.address(), options.node);
-        let edge = Edge::start(dir.path(), &bus.address(), options.edge);
-        let node_args = options.node.iter().map(|arg| (*arg).to_owned()).collect();
-        Self { edge, node: Some(node), bus, node_args, dir }
+        let node = Node::start(dir.path(), &bus.address(), &node_args, &environment);
+        let edge = Edge::start(dir.path(), &bus.address(), options.edge, &environment);
+        Self { edge, node: Some(node), bus, node_args, environment, dir }
     }
 
     /// Starts a node in place of one that has gone.
     pub fn start_node(&mut self) {
-        let args: Vec<&str> = self.node_args.iter().map(String::as_str).collect();
-        self.node = Some(Node::start(self.dir.path(), &self.bus.address(), &args));
+        let bus = self.bus.address();
+        self.node = Some(Node::start(self.dir.path(), &bus, &self.node_args, &self.environment));
     }
 
     /// `kill -9` of the node.

@@ -1,8 +1,9 @@
-//! Project commands: `cargo xtask setup | up | demo | test | bench | lint`.
+//! Project commands: `cargo xtask setup | up | demo | test | faults | bench | lint`.
 
 mod artifacts;
 mod bench;
 mod demo;
+mod faults;
 mod http;
 mod interrupt;
 mod lint;
@@ -44,6 +45,8 @@ enum Command {
     Demo(demo::Options),
     /// Set up, build, and run every test
     Test(test::Options),
+    /// Kill, fill and mislead the service for minutes, and audit what is left
+    Faults(faults::Options),
     /// Run the benchmarks and print one table
     Bench(bench::Options),
     /// Check formatting, lints, documentation and dependency rules
@@ -72,6 +75,7 @@ fn run() -> Result<()> {
         Command::Up(options) => up::command(&workspace, options),
         Command::Demo(options) => demo::command(&workspace, &options),
         Command::Test(options) => test::command(&workspace, &options),
+        Command::Faults(options) => faults::command(&workspace, &options),
         Command::Bench(options) => bench::command(&workspace, &options),
         Command::Lint => lint::command(&workspace),
     }

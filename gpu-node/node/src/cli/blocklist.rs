@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use async_nats::HeaderMap;
+use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
 use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
 use clap::{Args, Subcommand};
 use futures::{StreamExt, TryStreamExt};
 use orfeas_protocol::Sha256Digest;
@@ -20,6 +22,10 @@ use crate::service::Connection;
 
 /// Messages in flight: enough to keep the server's disk busy, few enough to fit its buffers.
 const IN_FLIGHT: usize = 512;
+/// Messages of an atomic batch: the server's own bound.
+const BATCH_MAX: usize = 1_000;
+/// Fewer are written faster one by one: the server makes a folder for each batch.
+const BATCH_MIN: usize = 64;
 /// Bad lines that are named before the rest is only counted.
 const BAD_LINES_NAMED: usize = 5;
 
@@ -93,6 +99,24 @@ enum Write {
     Remove,
 }
 
+impl Write {
+    fn payload(self) -> Bytes {
+        match self {
+            Self::Add => Bytes::from_static(b"{}"),
+            Self::Remove => Bytes::new(),
+        }
+    }
+
+    /// What ADR-8 marks a deleted key with.
+    fn headers(self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if matches!(self, Self::Remove) {
+            headers.insert("KV-Operation", "DEL");
+        }
+        headers
+    }
+}
+
 /// Writes many keys at once: the KV store's own calls wait for each acknowledgement.
 async fn write(
     connection: &Connection,
@@ -100,29 +124,65 @@ async fn write(
     write: Write,
 ) -> anyhow::Result<()> {
     // Fails with a clear message where there is no list yet.
-    connection
+    let bucket = connection
         .bucket(BLOCKLIST_BUCKET)
         .await
         .context("is there a node that serves? it creates the block list")?;
-    let jetstream = connection.jetstream();
-    let acknowledged = futures::stream::iter(digests).map(|digest| async move {
-        let subject = format!("$KV.{BLOCKLIST_BUCKET}.{}", blocklist_key(digest));
-        let message = match write {
-            Write::Add => PublishMessage::build().payload("{}".into()),
-            Write::Remove => PublishMessage::build().headers(deletion()),
-        };
-        let sent = jetstream.send_publish(subject, message).await?;
-        sent.await.map(drop)
-    });
-    let written = acknowledged.buffer_unordered(IN_FLIGHT).try_collect::<()>().await;
+    let has_batches = bucket.stream.cached_info().config.allow_atomic_publish;
+    let digests: Vec<_> = digests.iter().collect();
+    let written = if has_batches && digests.len() >= BATCH_MIN {
+        write_in_batches(connection, &digests, write).await
+    } else {
+        write_one_by_one(connection, &digests, write).await
+    };
     written.context("cannot write the block list; what was written before stays")
 }
 
-/// What ADR-8 marks a deleted key with.
-fn deletion() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("KV-Operation", "DEL");
-    headers
+/// Each message is acknowledged, and flushed to the server's disk, by itself.
+async fn write_one_by_one(
+    connection: &Connection,
+    digests: &[&Sha256Digest],
+    write: Write,
+) -> anyhow::Result<()> {
+    let jetstream = connection.jetstream();
+    let acknowledged = futures::stream::iter(digests).map(|digest| async move {
+        let message = PublishMessage::build().payload(write.payload()).headers(write.headers());
+        let sent = jetstream.send_publish(subject(digest), message).await?;
+        sent.await.map(drop)
+    });
+    Ok(acknowledged.buffer_unordered(IN_FLIGHT).try_collect::<()>().await?)
+}
+
+/// Atomic batches (NATS ADR-50): one flush and one acknowledgement for a thousand messages.
+async fn write_in_batches(
+    connection: &Connection,
+    digests: &[&Sha256Digest],
+    write: Write,
+) -> anyhow::Result<()> {
+    for batch in digests.chunks(BATCH_MAX) {
+        let Some((last, others)) = batch.split_last() else { continue };
+        let id = connection.client().new_inbox();
+        let headers = |sequence: usize| {
+            let mut headers = write.headers();
+            headers.insert(NATS_BATCH_ID, id.as_str());
+            headers.insert(NATS_BATCH_SEQUENCE, sequence.to_string());
+            headers
+        };
+        for (at, digest) in others.iter().enumerate() {
+            let sent =
+                connection.client().publish_with_headers(subject(digest), headers(at + 1), write.payload());
+            sent.await?;
+        }
+        let mut commit = headers(batch.len());
+        commit.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
+        let message = PublishMessage::build().payload(write.payload()).headers(commit);
+        connection.jetstream().send_publish(subject(last), message).await?.await?;
+    }
+    Ok(())
+}
+
+fn subject(digest: &Sha256Digest) -> String {
+    format!("$KV.{BLOCKLIST_BUCKET}.{}", blocklist_key(digest))
 }
 
 async fn list(connection: &Connection) -> anyhow::Result<BTreeSet<Sha256Digest>> {

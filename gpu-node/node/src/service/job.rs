@@ -221,7 +221,7 @@ impl Attempt {
 
     /// Writes progress into the record until the pipeline ends. Never ends by itself.
     async fn report(&mut self, mut latest: watch::Receiver<Option<Progress>>) {
-        let mut gate = ReportGate::default();
+        let mut gate = ReportGate::new(Instant::now());
         let mut wake_at = None;
         loop {
             let changed = async {
@@ -351,6 +351,11 @@ pub(super) struct Owner {
 impl Owner {
     fn of(record: &JobRecord) -> Self {
         Self { node: record.job.node.clone(), attempt: record.job.attempt }
+    }
+
+    /// Whether nobody has started the job before.
+    pub(super) fn is_first_start(&self) -> bool {
+        self.attempt == 1
     }
 
     /// Whether the record is still this owner's.

@@ -102,8 +102,22 @@ pub(crate) struct Described {
 }
 
 /// The version of a name: what [`Objects::put`] expects to replace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Version(u64);
+#[derive(Debug, Clone)]
+pub(crate) struct Version(Option<Described>);
+
+impl Version {
+    /// Of a name that nothing was ever stored under.
+    pub(crate) const UNUSED: Self = Self(None);
+
+    /// The object of this version; `None` if there is none or it was deleted.
+    pub(crate) fn info(&self) -> Option<&ObjectInfo> {
+        self.0.as_ref().map(|described| &described.info).filter(|info| !info.deleted)
+    }
+
+    fn sequence(&self) -> u64 {
+        self.0.as_ref().map_or(0, |described| described.version)
+    }
+}
 
 /// An object store.
 #[derive(Debug, Clone)]
@@ -140,7 +154,7 @@ impl Objects {
 
     /// The version of a name, whether there is an object or not.
     pub(crate) async fn version(&self, name: &str) -> Result<Version, ObjectError> {
-        Ok(Version(self.latest(name).await?.map_or(0, |described| described.version)))
+        Ok(Version(self.latest(name).await?))
     }
 
     /// Reads an object and checks it against its description.
@@ -170,18 +184,18 @@ impl Objects {
     }
 
     /// Writes an object, if its name still has the version `expected`.
-    pub(crate) async fn put(&self, name: &str, data: &Bytes, expected: Version) -> Result<(), ObjectError> {
-        let replaced = self.latest(name).await?;
+    pub(crate) async fn put(&self, name: &str, data: &Bytes, expected: &Version) -> Result<(), ObjectError> {
         let nuid = entropy::job_id()
             .map_err(|error| ObjectError::unavailable("name the chunks", Box::new(error)))?
             .to_string();
         let digest = digest_text(&Sha256Digest::of(data));
-        let same = replaced.as_ref().filter(|old| old.info.digest.as_deref() == Some(digest.as_str()));
+        let replaced = expected.0.as_ref();
+        let same = replaced.filter(|old| old.info.digest.as_deref() == Some(digest.as_str()));
         let metadata = same.map(|old| old.info.metadata.clone()).unwrap_or_default();
         let written = self.write(name, data, expected, nuid.clone(), metadata).await;
         // Chunks that no description points to would lie there until their age removes them.
         let orphan = match &written {
-            Ok(()) => replaced.map(|old| old.info.nuid),
+            Ok(()) => replaced.map(|old| old.info.nuid.clone()),
             Err(ObjectError::Superseded | ObjectError::Full) => Some(nuid),
             // The description may have arrived although its acknowledgement did not.
             Err(_) => None,
@@ -198,7 +212,7 @@ impl Objects {
         &self,
         name: &str,
         data: &Bytes,
-        expected: Version,
+        expected: &Version,
         nuid: String,
         metadata: BTreeMap<String, String>,
     ) -> Result<(), ObjectError> {
@@ -234,7 +248,7 @@ impl Objects {
             .map_err(|error| ObjectError::unavailable("describe the object", Box::new(error)))?;
         let mut headers = HeaderMap::new();
         headers.insert(NATS_ROLLUP, "sub");
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.0.to_string());
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.sequence().to_string());
         let message = PublishMessage::build().payload(description.into()).headers(headers);
         acknowledged(self.publish(self.description_subject(name), message).await?).await
     }

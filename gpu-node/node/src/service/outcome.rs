@@ -10,6 +10,10 @@
 //!
 //! Suppose an older start stored after the owner did. Then it read the version (1) after the owner had
 //! stored, so it checked the record (2) after the owner had started, and step 2 refused it.
+//!
+//! A job's first start needs no round trip for 1 and 2: before it there was nothing under the job's name, and
+//! when its compare-and-set of the record succeeded, it was the owner. Should the name have another version by
+//! now, step 3 refuses, and all four steps are taken.
 
 use std::time::Duration;
 
@@ -21,7 +25,7 @@ use tokio::time::Instant;
 use super::ending::unended;
 use super::entropy::now;
 use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
-use super::objects::ObjectError;
+use super::objects::{ObjectError, Version};
 use super::records::{ChangeError, RecordError};
 use super::retry::Backoff;
 use crate::pipeline::Generated;
@@ -50,7 +54,8 @@ pub(super) async fn store(attempt: &mut Attempt, generated: Generated) -> Settle
     let give_up_at = Instant::now() + STORE_LIMIT;
     let mut failures = 0;
     loop {
-        let error: async_nats::Error = match store_once(attempt, &file, &result, &model).await {
+        let known = (failures == 0 && attempt.owner.is_first_start()).then_some(Version::UNUSED);
+        let error: async_nats::Error = match store_once(attempt, known, &file, &result, &model).await {
             Ok(()) => return Settlement::Ack,
             Err(StoreError::Refused(refusal)) => {
                 tracing::info!(job = %attempt.id, ?refusal, "result dropped");
@@ -72,27 +77,40 @@ pub(super) async fn store(attempt: &mut Attempt, generated: Generated) -> Settle
     }
 }
 
-async fn store_once(
-    attempt: &mut Attempt,
-    file: &Bytes,
-    result: &JobResult,
-    model: &ModelChoice,
-) -> Result<(), StoreError> {
+/// The version of the job's name in the store, read before the record says that this start is its owner.
+/// `None` if the job has completed with this very result: the acknowledgement of an earlier try was lost.
+async fn look(attempt: &mut Attempt, result: &JobResult) -> Result<Option<Version>, StoreError> {
     let node = attempt.node.clone();
-    let owner = attempt.owner.clone();
-    let name = attempt.id.to_string();
-    let version = node.bus.results.version(&name).await.map_err(StoreError::Object)?;
+    let version = node.bus.results.version(&attempt.id.to_string()).await.map_err(StoreError::Object)?;
     let Some(fresh) = node.records.load(attempt.id).await.map_err(StoreError::Record)? else {
         return Err(StoreError::Record(RecordError::Missing(attempt.id)));
     };
     let job = &fresh.record.job;
-    // The acknowledgement of an earlier try may have been lost.
     if job.status == JobStatus::Completed && job.result.as_ref() == Some(result) {
-        return Ok(());
+        return Ok(None);
     }
-    owner.check(&fresh.record).map_err(StoreError::Refused)?;
+    attempt.owner.check(&fresh.record).map_err(StoreError::Refused)?;
     attempt.stored = fresh;
-    node.bus.results.put(&name, file, version).await.map_err(StoreError::Object)?;
+    Ok(Some(version))
+}
+
+async fn store_once(
+    attempt: &mut Attempt,
+    known: Option<Version>,
+    file: &Bytes,
+    result: &JobResult,
+    model: &ModelChoice,
+) -> Result<(), StoreError> {
+    let version = match known {
+        Some(version) => version,
+        None => match look(attempt, result).await? {
+            Some(version) => version,
+            None => return Ok(()),
+        },
+    };
+    let node = attempt.node.clone();
+    let owner = attempt.owner.clone();
+    node.bus.results.put(&attempt.id.to_string(), file, &version).await.map_err(StoreError::Object)?;
     let completed = node.records.change(&mut attempt.stored, CHANGE_LIMIT, |record| {
         owner.check(record)?;
         record.job.model = model.clone();

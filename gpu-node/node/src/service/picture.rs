@@ -69,27 +69,35 @@ impl Pictures {
 
     /// Checks the bytes of a picture.
     pub(crate) async fn check(&self, bytes: Bytes) -> Result<CheckedPicture, PictureError> {
+        let picture = Self::inspect(bytes).await?;
+        if self.is_blocked(&picture.input.sha256).await? { Err(PictureError::Flagged) } else { Ok(picture) }
+    }
+
+    async fn inspect(bytes: Bytes) -> Result<CheckedPicture, PictureError> {
         let shared = bytes.clone();
         // Up to hundreds of milliseconds of entropy decoding: not on a thread that others wait for.
         let inspected =
             tokio::task::spawn_blocking(move || inspect(&shared, Declared::default(), Limits::default()));
         let valid = inspected.await.map_err(|error| PictureError::Unavailable(error.into()))??;
-        if self.is_blocked(&valid.sha256).await? {
-            return Err(PictureError::Flagged);
-        }
         Ok(CheckedPicture { bytes, input: input_image(&valid) })
     }
 
     /// Fetches a stored picture and checks it.
     pub(crate) async fn fetch(&self, digest: Sha256Digest) -> Result<CheckedPicture, PictureError> {
-        let bytes = self.uploads.get(&digest.to_string(), Limits::default().bytes_max).await;
+        let name = digest.to_string();
+        // Its name says what to look up in the block list before its bytes are here.
+        let (bytes, is_blocked) =
+            tokio::join!(self.uploads.get(&name, Limits::default().bytes_max), self.is_blocked(&digest));
         let bytes = bytes.map_err(|error| match error {
             ObjectError::NotFound => PictureError::NotStored,
             ObjectError::TooLarge { limit_bytes } => Rejection::TooLarge { limit_bytes }.into(),
             other => PictureError::Unavailable(other.into()),
         })?;
-        let checked = self.check(bytes).await?;
-        if checked.input.sha256 == digest { Ok(checked) } else { Err(PictureError::Mismatch) }
+        if is_blocked? {
+            return Err(PictureError::Flagged);
+        }
+        let picture = Self::inspect(bytes).await?;
+        if picture.input.sha256 == digest { Ok(picture) } else { Err(PictureError::Mismatch) }
     }
 
     /// Looks a digest up in the block list. No answer is no permission.

@@ -10,6 +10,8 @@ use crate::pipeline::Monitor;
 
 /// Each report is a compare-and-set that the server flushes to its disk: four a second are enough for eyes.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// Nobody sees a stage that is over sooner; and a job that is over sooner writes its start and its end only.
+const STAGE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a job should stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,25 +102,31 @@ pub(crate) enum Due {
     Never,
 }
 
-/// Thins reports out: a new stage at once, everything else at most each [`REPORT_INTERVAL`].
-#[derive(Debug, Default)]
+/// Thins reports out: a new stage after [`STAGE_INTERVAL`], everything else after [`REPORT_INTERVAL`].
+#[derive(Debug)]
 pub(crate) struct ReportGate {
-    last: Option<(Progress, Instant)>,
+    last: Option<Progress>,
+    at: Instant,
 }
 
 impl ReportGate {
+    /// Of a job whose start was written just now.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { last: None, at: now }
+    }
+
     pub(crate) fn due(&self, progress: Progress, now: Instant) -> Due {
-        match self.last {
-            None => Due::Now,
-            Some((last, _)) if last == progress => Due::Never,
-            Some((last, _)) if last.stage != progress.stage => Due::Now,
-            Some((_, at)) if now.duration_since(at) >= REPORT_INTERVAL => Due::Now,
-            Some((_, at)) => Due::At(at + REPORT_INTERVAL),
-        }
+        let interval = match self.last {
+            Some(last) if last == progress => return Due::Never,
+            Some(last) if last.stage == progress.stage => REPORT_INTERVAL,
+            _ => STAGE_INTERVAL,
+        };
+        let at = self.at + interval;
+        if now >= at { Due::Now } else { Due::At(at) }
     }
 
     pub(crate) fn reported(&mut self, progress: Progress, now: Instant) {
-        self.last = Some((progress, now));
+        (self.last, self.at) = (Some(progress), now);
     }
 }
 
@@ -131,15 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn a_new_stage_is_reported_at_once_and_percents_four_times_a_second() {
-        let mut gate = ReportGate::default();
+    fn a_new_stage_is_reported_soon_and_percents_four_times_a_second() {
         let start = Instant::now();
-        assert_eq!(gate.due(shape(1), start), Due::Now);
+        let mut gate = ReportGate::new(start);
+        assert_eq!(gate.due(shape(1), start), Due::At(start + STAGE_INTERVAL));
+        assert_eq!(gate.due(shape(1), start + STAGE_INTERVAL), Due::Now);
         gate.reported(shape(1), start);
         assert_eq!(gate.due(shape(1), start + REPORT_INTERVAL * 2), Due::Never);
         assert_eq!(gate.due(shape(2), start), Due::At(start + REPORT_INTERVAL));
         assert_eq!(gate.due(shape(2), start + REPORT_INTERVAL), Due::Now);
-        assert_eq!(gate.due(Progress { stage: "texture", percent: 1 }, start), Due::Now);
+        let texture = Progress { stage: "texture", percent: 1 };
+        assert_eq!(gate.due(texture, start), Due::At(start + STAGE_INTERVAL));
+        assert_eq!(gate.due(texture, start + STAGE_INTERVAL), Due::Now);
     }
 
     #[test]

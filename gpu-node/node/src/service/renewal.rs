@@ -95,7 +95,7 @@ async fn renew_picture(node: &NodeContext, stored: &Stored) -> Result<Option<Tim
     }
     let version = uploads.version(&name).await?;
     let picture = uploads.get(&name, Limits::default().bytes_max).await?;
-    match uploads.put(&name, &picture, version).await {
+    match uploads.put(&name, &picture, &version).await {
         Ok(()) => tracing::info!(job = %stored.record.job.id, "picture of a waiting job stored afresh"),
         // Another node, or a caller with the same picture, was faster.
         Err(ObjectError::Superseded) => {}

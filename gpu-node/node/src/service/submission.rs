@@ -118,14 +118,13 @@ pub(crate) async fn store(uploads: &Objects, picture: &CheckedPicture) -> Result
             .retry_after(RETRY_AFTER_FULL_SECONDS),
         error => unavailable("store the picture", &error),
     };
-    let found = uploads.describe(&name).await.map_err(failed)?;
+    let version = uploads.version(&name).await.map_err(failed)?;
     let refresh_after = uploads.refresh_after();
     let is_fresh = |stored_at| now().since(stored_at) < refresh_after;
-    if found.is_some_and(|found| found.mtime.is_some_and(is_fresh)) {
+    if version.info().is_some_and(|found| found.mtime.is_some_and(is_fresh)) {
         return Ok(());
     }
-    let version = uploads.version(&name).await.map_err(failed)?;
-    match uploads.put(&name, &picture.bytes, version).await {
+    match uploads.put(&name, &picture.bytes, &version).await {
         // Somebody else has stored the same bytes.
         Ok(()) | Err(ObjectError::Superseded) => Ok(()),
         Err(error) => Err(failed(error)),
