@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use image::{DynamicImage, ImageFormat};
-use orfeas_node::pipeline::{GenerationRequest, Inference, InferenceConfig, Monitor};
+use orfeas_node::pipeline::{self, GenerationRequest, Inference, InferenceConfig, Monitor, Settings};
 use orfeas_protocol::options::{JobOptions, JobType};
 
 const ROUNDS: usize = 20;
@@ -36,17 +36,17 @@ async fn main() -> anyhow::Result<()> {
     let request = || GenerationRequest {
         image: image.clone(),
         job_type: JobType::default(),
-        options: JobOptions::default(),
+        settings: Settings::decide(&JobOptions::default()),
     };
     // The first job also pays for libtorch's own start.
-    inference.generate(request(), Box::new(Silent)).await?;
+    pipeline::generate(&inference, None, request(), Box::new(Silent)).await.outcome?;
 
     let mut wall_ms = Vec::new();
     let mut stage_ms: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let cpu_start = cpu_seconds()?;
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        let generated = inference.generate(request(), Box::new(Silent)).await?;
+        let generated = pipeline::generate(&inference, None, request(), Box::new(Silent)).await.outcome?;
         wall_ms.push(1000.0 * start.elapsed().as_secs_f64());
         for (stage, seconds) in generated.stage_seconds {
             stage_ms.entry(stage).or_default().push(1000.0 * seconds);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use orfeas_geometry::import::read_glb;
 use orfeas_geometry::render::{contact_sheet, turntable_views};
-use orfeas_node::pipeline::{GenerationRequest, Inference, InferenceConfig, Monitor};
+use orfeas_node::pipeline::{self, GenerationRequest, Inference, InferenceConfig, Monitor, Settings};
 use orfeas_protocol::options::{JobOptions, JobType};
 
 struct Silent;
@@ -27,11 +27,14 @@ async fn main() -> anyhow::Result<()> {
     let inference = Inference::start(InferenceConfig::default())?;
     for file in arguments {
         let image = std::fs::read(&file).with_context(|| format!("read {file}"))?.into();
-        let request =
-            GenerationRequest { image, job_type: JobType::default(), options: JobOptions::default() };
+        let request = GenerationRequest {
+            image,
+            job_type: JobType::default(),
+            settings: Settings::decide(&JobOptions::default()),
+        };
         let start = Instant::now();
         let name = file.rsplit('/').next().unwrap_or(&file).to_owned();
-        let generated = match inference.generate(request, Box::new(Silent)).await {
+        let generated = match pipeline::generate(&inference, None, request, Box::new(Silent)).await.outcome {
             Ok(generated) => generated,
             Err(error) => {
                 println!("{name}: {error}");

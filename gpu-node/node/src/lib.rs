@@ -9,6 +9,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod metrics;
+pub mod models;
 pub mod pipeline;
 pub mod recovery;
 pub mod scheduler;

@@ -1,38 +1,51 @@
 //! Picture in, model file out: the stages, and the thread that runs them.
 //!
 //! ```text
+//!  models ──ModelSource::load──▶ LoadedModel ──install──▶ Shelf (shelf.rs): the device's models, by ModelKey
+//!                                                                 │
 //!  service ──GenerationRequest──▶ Inference ──bounded channel──▶ inference thread (one per device)
-//!                                                                 │ families (family.rs)
 //!     decode ─▶ background ─▶ shape (family) ─▶ surface ─▶ cleanup ─▶ simplify ─▶ texture ─▶ export
-//!          ◀──Generated / PipelineError, oneshot── Monitor: progress out, cancel in ◀──┘
+//!          ◀──Run, oneshot── Monitor: progress out, cancel in ◀──┘
 //! ```
 //!
 //! Nothing here knows NATS, HTTP or job records; nothing outside names a tensor.
 
 mod background;
 mod decode;
+mod direct;
 mod distance;
+mod engine;
 mod error;
 mod export;
 mod family;
 mod hunyuan;
 mod inference;
+mod measure;
 pub(crate) mod models;
 mod raster;
 mod run;
+mod settings;
+mod shelf;
 mod silhouette;
 mod stage;
 mod texture;
 
 use bytes::Bytes;
-use orfeas_protocol::options::{BackgroundRemoval, JobOptions, JobType};
+use orfeas_protocol::options::{BackgroundRemoval, JobType};
 use orfeas_protocol::view::ModelChoice;
 
+pub use direct::generate;
+pub use engine::{DeviceMemory, Engine, LoadedModel, ModelKey, ModelSource, Run};
 pub use error::PipelineError;
-pub use family::FamilyInfo;
 pub use inference::{Inference, InferenceConfig, StartError};
 pub use orfeas_geometry::MeshReport;
+pub use settings::{QualitySource, Settings};
 pub use stage::Stage;
+#[cfg(test)]
+pub(crate) use {
+    family::{Family, Shape, Subject, Volume},
+    stage::Steps,
+};
 
 /// One job for the pipeline.
 #[derive(Debug, Clone)]
@@ -42,7 +55,7 @@ pub struct GenerationRequest {
     /// What to make of it.
     pub job_type: JobType,
     /// How to make it.
-    pub options: JobOptions,
+    pub settings: Settings,
 }
 
 /// A finished model.

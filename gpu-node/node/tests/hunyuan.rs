@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use image::{ImageFormat, Rgba, RgbaImage};
 use orfeas_node::pipeline::{
-    Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError,
+    self, Engine, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError, Settings,
 };
 use orfeas_protocol::options::{JobOptions, JobType};
 
@@ -58,8 +58,9 @@ async fn generate(
     options: JobOptions,
     monitor: impl Monitor + 'static,
 ) -> Result<Generated, PipelineError> {
-    let request = GenerationRequest { image: disc(), job_type: JobType::Generation3d, options };
-    inference.generate(request, Box::new(monitor)).await
+    let settings = Settings::decide(&options);
+    let request = GenerationRequest { image: disc(), job_type: JobType::Generation3d, settings };
+    pipeline::generate(inference, options.model.as_deref(), request, Box::new(monitor)).await.outcome
 }
 
 /// Counts reports within the shape stage, and cancels after some.
@@ -89,8 +90,9 @@ fn counting(cancel_after: usize) -> (Counting, Arc<AtomicUsize>) {
 async fn a_checkpoint_in_the_published_layout_makes_a_model_from_a_picture() {
     let models = models(&miniature());
     let inference = start(models.path());
-    let version =
-        inference.families().iter().find(|family| family.name == "hunyuan3d-2").unwrap().version.clone();
+    let sources = inference.sources();
+    let source = sources.iter().find(|source| source.family() == "hunyuan3d-2").unwrap();
+    let version = source.fingerprint().unwrap();
     let (monitor, reports) = counting(usize::MAX);
     let made = generate(&inference, options(), monitor).await.unwrap();
     assert_eq!(&made.file[..4], b"glTF");

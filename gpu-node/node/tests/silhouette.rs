@@ -13,7 +13,7 @@ use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 use orfeas_geometry::import::read_glb;
 use orfeas_geometry::render::{View, render};
 use orfeas_node::pipeline::{
-    Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError,
+    self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError, Settings,
 };
 use orfeas_protocol::options::{BackgroundRemoval, JobOptions, JobType, ModelFormat};
 
@@ -35,8 +35,9 @@ fn png(picture: impl Into<DynamicImage>) -> Vec<u8> {
 
 async fn generate(file: Vec<u8>, options: JobOptions) -> Result<Generated, PipelineError> {
     let inference = Inference::start(InferenceConfig::default()).unwrap();
-    let request = GenerationRequest { image: file.into(), job_type: JobType::Generation3d, options };
-    inference.generate(request, Box::new(Silent)).await
+    let settings = Settings::decide(&options);
+    let request = GenerationRequest { image: file.into(), job_type: JobType::Generation3d, settings };
+    pipeline::generate(&inference, None, request, Box::new(Silent)).await.outcome
 }
 
 fn fast() -> JobOptions {
@@ -234,8 +235,9 @@ async fn every_good_picture_of_the_corpus_becomes_one_sound_solid() {
         let name = file.display().to_string();
         let options = JobOptions { target_faces: Some(12_000), ..fast() };
         let image = std::fs::read(&file).unwrap().into();
-        let request = GenerationRequest { image, job_type: JobType::Generation3d, options };
-        let generated = inference.generate(request, Box::new(Silent)).await;
+        let settings = Settings::decide(&options);
+        let request = GenerationRequest { image, job_type: JobType::Generation3d, settings };
+        let generated = pipeline::generate(&inference, None, request, Box::new(Silent)).await.outcome;
         let generated = generated.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_sound(&name, &generated, 12_000);
         // A subject may be in two or three pieces, as a picture shows it; more is dirt.

@@ -43,6 +43,16 @@ impl Names<'_> {
         format!("orfeas.{}.{name}", self.region)
     }
 
+    /// A command to the models of the region's nodes: `load`, `unload` or `reload`.
+    pub fn model_command(&self, verb: &str) -> String {
+        format!("orfeas.{}.models.{verb}", self.region)
+    }
+
+    /// All commands to the models of the region's nodes.
+    pub fn all_model_commands(&self) -> String {
+        format!("orfeas.{}.models.*", self.region)
+    }
+
     /// Where a job's changes are published.
     pub fn events(&self, id: JobId) -> String {
         format!("orfeas.{}.events.{id}", self.region)

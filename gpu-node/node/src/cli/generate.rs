@@ -13,7 +13,7 @@ use clap::Args;
 use orfeas_intake::{Declared, Limits, inspect};
 use orfeas_protocol::options::{ModelFormat, RequestOptions};
 
-use crate::pipeline::{Generated, GenerationRequest, Inference, InferenceConfig, Monitor};
+use crate::pipeline::{self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, Settings};
 
 /// Width of the bar on a terminal.
 const BAR_CELLS: usize = 30;
@@ -73,14 +73,16 @@ impl Generate {
                 interrupt.store(true, Ordering::Relaxed);
             }
         });
-        let request = GenerationRequest { image, job_type: options.job_type, options: options.job };
+        let family = options.job.model.clone();
+        let settings = Settings::decide(&options.job);
+        let request = GenerationRequest { image, job_type: options.job_type, settings };
         let began = Instant::now();
         let console = Console { cancelled, is_terminal: std::io::stderr().is_terminal(), stage: "" };
-        let generated = inference.generate(request, Box::new(console)).await;
+        let run = pipeline::generate(&inference, family.as_deref(), request, Box::new(console)).await;
         if std::io::stderr().is_terminal() {
             eprintln!();
         }
-        let generated = generated.context("cannot make a model of this picture")?;
+        let generated = run.outcome.context("cannot make a model of this picture")?;
         write_whole(&self.output, &generated.file)?;
         print_report(&self.output, &generated, began.elapsed().as_secs_f64());
         Ok(())

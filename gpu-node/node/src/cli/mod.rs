@@ -4,6 +4,7 @@ mod bench;
 mod blocklist;
 mod dead;
 mod generate;
+mod model_commands;
 mod models;
 mod parity;
 mod rollout;
@@ -82,7 +83,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Blocklist(blocklist) => blocklist.run().await,
             Command::Dead(dead) => dead.run().await,
             Command::Rollout(rollout) => rollout.run().await,
-            Command::Models(models) => models.run(),
+            Command::Models(models) => models.run().await,
             Command::Parity(parity) => parity.run(),
             Command::Bench(bench) => bench.run(),
         }

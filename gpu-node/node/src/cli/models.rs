@@ -1,4 +1,4 @@
-//! `models`: which model folders there are, and whether one can be used.
+//! `models`: which model folders there are, whether one can be used, and what the nodes that serve do with them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,9 @@ use orfeas_nets::checkpoint::{Checkpoint, default_kind};
 use orfeas_nets::volume::CPU_CHUNK_POINTS;
 use tch::{Device, Kind};
 
+use super::model_commands::ModelTarget;
 use crate::pipeline::models::{self, HUNYUAN_FAMILY};
+use crate::service::ModelVerb;
 
 /// What an operator must know before installing weights.
 const LICENCE_NOTICE: &str = "\
@@ -40,15 +42,24 @@ enum Action {
     },
     /// Shows the folder that each family would use
     List,
+    /// Tells nodes to load a family's model
+    Load(ModelTarget),
+    /// Tells nodes to let go of a family's model, once its jobs have ended
+    Unload(ModelTarget),
+    /// Tells nodes to look at a family's folder now, and to use what is there
+    Reload(ModelTarget),
 }
 
 impl Models {
-    pub(super) fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let models = self.models.or_else(models::default_folder);
         match self.action {
             Action::Check { folder } => check(&folder),
             Action::Add { folder } => add(&folder, &models.context("no models folder: give --models")?),
             Action::List => list(models.as_deref()),
+            Action::Load(target) => target.tell(ModelVerb::Load).await,
+            Action::Unload(target) => target.tell(ModelVerb::Unload).await,
+            Action::Reload(target) => target.tell(ModelVerb::Reload).await,
         }
     }
 }

@@ -24,6 +24,7 @@ pub struct File {
     pub(super) cuda_folder: Option<PathBuf>,
     pub(super) nats: NatsTable,
     pub(super) work: WorkTable,
+    pub(super) models: ModelsTable,
     pub(super) retention: RetentionTable,
 }
 
@@ -46,6 +47,15 @@ pub(super) struct WorkTable {
     pub(super) job_limit: Option<Span>,
     pub(super) stall_limit: Option<Span>,
     pub(super) require_durable: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ModelsTable {
+    pub(super) pin: Option<Vec<String>>,
+    pub(super) preload: Option<Vec<String>>,
+    pub(super) keep_alive: Option<Span>,
+    pub(super) load_limit: Option<Span>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

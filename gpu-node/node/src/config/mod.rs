@@ -68,6 +68,12 @@ const LIMIT_MIN: Duration = Duration::from_millis(100);
 /// A job may wait this long in the queue; its picture and its record have to outlive it.
 const RETENTION_MIN: Duration = MINUTE.saturating_mul(10);
 
+/// How long a model is safe from eviction after its last use: shorter than a lease waits, so that a job which needs
+/// the room gets it.
+const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a job waits for its model: 5 GB come off a network mount in this time.
+const LOAD_LIMIT_DEFAULT: Duration = MINUTE;
+
 /// The resolved configuration of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -83,6 +89,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// How work is taken.
     pub work: WorkConfig,
+    /// How models are kept.
+    pub models: ModelsConfig,
     /// How long things are kept.
     pub retention: Retention,
     /// The inference device.
@@ -127,6 +135,30 @@ pub struct WorkConfig {
     pub stall_limit: Duration,
     /// Whether the node refuses to serve, instead of warning, if the server may lose what it acknowledges.
     pub require_durable: bool,
+}
+
+/// How models are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelsConfig {
+    /// Families that are loaded at the start and never evicted.
+    pub pin: Vec<String>,
+    /// Families that are loaded at the start.
+    pub preload: Vec<String>,
+    /// How long a model is safe from eviction after its last use.
+    pub keep_alive: Duration,
+    /// How long a job waits for its model.
+    pub lease_limit: Duration,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        Self {
+            pin: Vec::new(),
+            preload: Vec::new(),
+            keep_alive: KEEP_ALIVE_DEFAULT,
+            lease_limit: LOAD_LIMIT_DEFAULT,
+        }
+    }
 }
 
 /// How long things are kept, and how much of them.
@@ -223,6 +255,12 @@ impl Config {
                 job_limit: span(flags.job_limit.or(work.job_limit), JOB_LIMIT_DEFAULT),
                 stall_limit: span(flags.stall_limit.or(work.stall_limit), STALL_LIMIT_DEFAULT),
                 require_durable: flags.require_durable.or(work.require_durable).unwrap_or(false),
+            },
+            models: ModelsConfig {
+                pin: file.models.pin.unwrap_or_default(),
+                preload: file.models.preload.unwrap_or_default(),
+                keep_alive: span(file.models.keep_alive, KEEP_ALIVE_DEFAULT),
+                lease_limit: span(file.models.load_limit, LOAD_LIMIT_DEFAULT),
             },
             retention: Retention {
                 uploads: span(retention.uploads, UPLOADS_RETENTION_DEFAULT),

@@ -6,8 +6,10 @@ use orfeas_protocol::problem::Code;
 use orfeas_torch::{FailureClass, TorchError};
 use thiserror::Error;
 
+use super::ModelKey;
+
 /// Why the pipeline gave no model.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum PipelineError {
     /// The monitor asked for it, or nobody waits for the result any more.
@@ -45,6 +47,12 @@ pub enum PipelineError {
     /// The device's context is gone: it refuses all work until the process is started again.
     #[error("the device is lost: {0}")]
     DeviceLost(String),
+    /// The engine does not have the model that the job was to run on.
+    #[error("model {0} is not installed")]
+    NotInstalled(ModelKey),
+    /// The model was not loaded within the time that a job waits for it.
+    #[error("the model of family {0} is not ready yet")]
+    ModelNotReady(String),
     /// The run was stopped because it had had its time.
     #[error("the run took longer than {} s", .limit.as_secs())]
     TimedOut {
@@ -89,11 +97,13 @@ impl PipelineError {
             Self::WeightsMissing(_) | Self::WeightsUnusable { .. } => Code::WeightsMissing,
             Self::OutOfMemory(_) => Code::GpuMemoryInsufficient,
             Self::Busy => Code::QueueFull,
+            Self::ModelNotReady(_) => Code::UpstreamUnavailable,
             Self::TimedOut { .. } => Code::DeadlineExceeded,
             Self::Cancelled
             | Self::Stopped
             | Self::DeviceLost(_)
             | Self::Stuck { .. }
+            | Self::NotInstalled(_)
             | Self::EmptyMesh
             | Self::Tensor(_)
             | Self::Geometry(_)

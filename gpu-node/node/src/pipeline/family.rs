@@ -5,51 +5,38 @@
 //!  Subject + Settings ──Family::shape──▶ Shape: a volume to extract, and how the picture lies on it
 //! ```
 
-use std::path::Path;
-
 use orfeas_geometry::Mesh;
-use orfeas_protocol::options::{JobOptions, ModelFormat};
-use orfeas_protocol::preset::Preset;
-use orfeas_protocol::view::ModelChoice;
 use tch::Device;
 
 use super::decode::Picture;
-use super::hunyuan::Hunyuan;
+use super::engine::ModelSource;
+use super::hunyuan::HunyuanSource;
 use super::raster::Raster;
-use super::silhouette::Silhouette;
+use super::silhouette::SilhouetteSource;
 use super::stage::Steps;
-use super::{PipelineError, models};
+use super::{InferenceConfig, PipelineError, Settings};
 
-/// A family that this node can run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FamilyInfo {
-    /// The name that requests use.
-    pub name: &'static str,
-    /// The version: of the weights, or of the code where there are none.
-    pub version: String,
-}
-
-/// A model family. It lives on the inference thread, which owns its tensors.
+/// A loaded model of a family. One thread at a time has it, and its tensors with it.
+///
+/// A job reads it and changes nothing (`&self`), so that one which fails in the middle, by a panic even, leaves a model
+/// behind that is as good as before.
 pub(crate) trait Family {
-    fn info(&self) -> FamilyInfo;
-
     /// Makes the shape of a subject. The result depends on nothing but the arguments, so that a job which is run
     /// again gives the same model.
     fn shape(
-        &mut self,
+        &self,
         subject: &Subject,
         settings: &Settings,
         steps: &mut Steps<'_, '_>,
     ) -> Result<Shape, PipelineError>;
 }
 
-/// The families of this build, for a device: those without weights, and those whose model folder is found.
-pub(crate) fn registry(device: Device, folders: Option<&Path>) -> Vec<Box<dyn Family>> {
-    let mut families: Vec<Box<dyn Family>> = vec![Box::new(Silhouette::new(device))];
-    if let Some(folder) = models::find(folders, models::HUNYUAN_FAMILY) {
-        families.push(Box::new(Hunyuan::new(&folder, device)));
-    }
-    families
+/// The families of this build, for a device.
+pub(super) fn registry(device: Device, config: &InferenceConfig) -> Vec<Box<dyn ModelSource>> {
+    vec![
+        Box::new(SilhouetteSource::new(device)),
+        Box::new(HunyuanSource::new(config.models_folder.clone(), device)),
+    ]
 }
 
 /// A picture and what of it is the subject.
@@ -58,57 +45,6 @@ pub(crate) struct Subject {
     pub(crate) picture: Picture,
     /// How much of each pixel the subject covers, over the same extent as the picture.
     pub(crate) mask: Raster<f32>,
-}
-
-/// A request's options with everything decided.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Settings {
-    pub(crate) quality: u8,
-    pub(crate) quality_requested: bool,
-    pub(crate) preset: Preset,
-    pub(crate) steps: u16,
-    pub(crate) guidance_scale: Option<f32>,
-    pub(crate) seed: u64,
-    pub(crate) texture: bool,
-    pub(crate) target_faces: usize,
-    pub(crate) format: ModelFormat,
-}
-
-/// The quality of a request that asks for none and whose caller has no history.
-const QUALITY_DEFAULT: u8 = 7;
-
-/// Faces of a model that asks for no number: enough for a smooth outline at arm's length, about 1 MB of geometry.
-const TARGET_FACES_DEFAULT: u32 = 30_000;
-
-impl Settings {
-    pub(crate) fn decide(options: &JobOptions) -> Settings {
-        let quality = options.quality.unwrap_or(QUALITY_DEFAULT);
-        let preset = Preset::for_quality(quality);
-        Settings {
-            quality,
-            quality_requested: options.quality.is_some(),
-            preset,
-            steps: options.steps.unwrap_or(preset.steps()),
-            guidance_scale: options.guidance_scale,
-            seed: options.seed.unwrap_or(0),
-            texture: options.texture,
-            target_faces: options.target_faces.unwrap_or(TARGET_FACES_DEFAULT) as usize,
-            format: options.format,
-        }
-    }
-
-    /// What the job object says about the model.
-    pub(crate) fn choice(&self, family: &FamilyInfo) -> ModelChoice {
-        ModelChoice {
-            family: Some(family.name.to_owned()),
-            version: Some(family.version.clone()),
-            seed: Some(self.seed),
-            steps: Some(self.steps),
-            guidance_scale: self.guidance_scale,
-            quality: Some(self.quality),
-            quality_source: Some(if self.quality_requested { "request" } else { "default" }.to_owned()),
-        }
-    }
 }
 
 /// What a family makes.
@@ -208,14 +144,5 @@ mod tests {
         let close = |[u, v]: [f32; 2], x: f32, y: f32| (u - x).abs() < 1e-6 && (v - y).abs() < 1e-6;
         assert!(close(projection.uv([-1.0, 2.0, 0.0]), 0.25, 0.25), "upper left");
         assert!(close(projection.uv([3.0, -2.0, 0.0]), 0.75, 0.75), "lower right");
-    }
-
-    #[test]
-    fn left_out_options_take_the_preset() {
-        let settings = Settings::decide(&JobOptions::default());
-        assert_eq!((settings.quality, settings.steps, settings.quality_requested), (7, 50, false));
-        let asked =
-            Settings::decide(&JobOptions { quality: Some(3), steps: Some(9), ..JobOptions::default() });
-        assert_eq!((asked.preset, asked.steps), (Preset::Fast, 9));
     }
 }

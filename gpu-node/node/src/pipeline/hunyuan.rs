@@ -4,27 +4,28 @@
 //!  Subject ─▶ front end ─▶ conditioner ─▶ denoising ─▶ shape decoder ─▶ field, coarse to fine ─▶ Shape
 //! ```
 //!
-//! The networks are loaded at the first job and stay. A model folder that cannot be used fails its own jobs, with the
-//! reason, and leaves the other families alone.
+//! A model folder that cannot be used fails its own jobs, with the reason, and leaves the other families alone.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use orfeas_nets::checkpoint::{Checkpoint, Networks, default_kind};
 use orfeas_nets::conditioner::View;
 use orfeas_nets::config::Config;
 use orfeas_nets::sampling::{Start, noise, sample};
 use orfeas_nets::schedule::Schedule;
-use orfeas_nets::volume::{self, DEFAULT_BOUND, Method, Request};
+use orfeas_nets::volume::{self, CPU_CHUNK_POINTS, DEFAULT_BOUND, Method, Request};
 use orfeas_nets::{Error, picture};
 use orfeas_protocol::preset::Preset;
 use orfeas_torch::{FailureClass, attempt, memory};
 use tch::{Device, Kind, Tensor};
 
-use super::PipelineError;
-use super::family::{Family, FamilyInfo, Settings, Shape, Subject, Volume};
-use super::models::HUNYUAN_FAMILY;
+use super::engine::{LoadedModel, ModelSource};
+use super::family::{Family, Shape, Subject, Volume};
+use super::models::{self, HUNYUAN_FAMILY, Stamp};
 use super::stage::Steps;
+use super::{PipelineError, Settings};
 
 /// The coarsest grid of the decoder, as fine as the published fast decoder's.
 const COARSEST_RESOLUTION: i64 = 64;
@@ -33,62 +34,136 @@ const COARSEST_RESOLUTION: i64 = 64;
 const DENOISING_BEGINS: f32 = 0.1;
 const DECODING_BEGINS: f32 = 0.6;
 
-/// The family, for one model folder.
+/// Where the family comes from: the model folder that is there at the time.
 #[derive(Debug)]
-pub(super) struct Hunyuan {
-    folder: PathBuf,
-    version: String,
+pub(super) struct HunyuanSource {
+    models_folder: Option<PathBuf>,
     device: Device,
-    loaded: Option<Loaded>,
+    seen: Mutex<Option<Seen>>,
 }
 
+/// What was in the folder when it was last read.
+#[derive(Debug, Clone)]
+struct Seen {
+    stamp: Stamp,
+    /// Or why it cannot be used.
+    content: Result<Content, String>,
+}
+
+#[derive(Debug, Clone)]
+struct Content {
+    version: String,
+    weights_bytes: u64,
+    /// What a job needs beside the weights and the grid.
+    working_bytes: u64,
+}
+
+impl HunyuanSource {
+    pub(super) fn new(models_folder: Option<PathBuf>, device: Device) -> Self {
+        Self { models_folder, device, seen: Mutex::new(None) }
+    }
+
+    fn folder(&self) -> Result<PathBuf, PipelineError> {
+        models::find(self.models_folder.as_deref(), HUNYUAN_FAMILY)
+            .ok_or_else(|| PipelineError::WeightsMissing(HUNYUAN_FAMILY.to_owned()))
+    }
+
+    /// Reads the folder if it has changed since it was last read.
+    fn look(&self) -> Result<Content, PipelineError> {
+        let folder = self.folder()?;
+        let stamp = Stamp::of(&folder).map_err(unusable)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = match &*seen {
+            Some(seen) if seen.stamp == stamp => seen.content.clone(),
+            _ => {
+                let content = self.read(&folder).map_err(|error| error.to_string());
+                if let Err(reason) = &content {
+                    tracing::error!(folder = %folder.display(), reason, "the model folder cannot be used");
+                }
+                *seen = Some(Seen { stamp, content: content.clone() });
+                content
+            }
+        };
+        content.map_err(unusable)
+    }
+
+    fn read(&self, folder: &Path) -> Result<Content, Error> {
+        let checkpoint = Checkpoint::open(folder)?;
+        let kind = default_kind(self.device);
+        let parameters: u64 = checkpoint.summary().parameters.values().sum();
+        let weights_bytes = parameters * kind.elt_size_in_bytes() as u64;
+        let whole_bytes = checkpoint.estimate_bytes(kind, 1, CPU_CHUNK_POINTS);
+        Ok(Content {
+            version: checkpoint.fingerprint()?,
+            weights_bytes,
+            working_bytes: whole_bytes.saturating_sub(weights_bytes),
+        })
+    }
+
+    fn known(&self) -> Option<Content> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref()?.content.as_ref().ok().cloned()
+    }
+}
+
+impl ModelSource for HunyuanSource {
+    fn family(&self) -> &'static str {
+        HUNYUAN_FAMILY
+    }
+
+    fn fingerprint(&self) -> Result<String, PipelineError> {
+        Ok(self.look()?.version)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.known().map_or(0, |content| content.weights_bytes)
+    }
+
+    fn job_bytes(&self, settings: &Settings) -> u64 {
+        let samples = (resolution(settings.preset) as u64 + 1).pow(3);
+        let working_bytes = self.known().map_or(0, |content| content.working_bytes);
+        // The grid's values, and which of them are to be refined.
+        working_bytes + 2 * samples * size_of::<f32>() as u64
+    }
+
+    fn load(&self, version: &str) -> Result<LoadedModel, PipelineError> {
+        let folder = self.folder()?;
+        let before = Stamp::of(&folder).map_err(unusable)?;
+        let checkpoint = Checkpoint::open(&folder).map_err(failure)?;
+        let changed = || unusable("the model folder changed while it was read");
+        if checkpoint.fingerprint().map_err(failure)? != version {
+            return Err(changed());
+        }
+        let kind = default_kind(self.device);
+        let networks = checkpoint.load(self.device, kind).map_err(failure)?;
+        if Stamp::of(&folder).map_err(unusable)? != before {
+            return Err(changed());
+        }
+        Ok(LoadedModel::new(Loaded { config: checkpoint.config, networks, kind, device: self.device }))
+    }
+}
+
+/// The networks of one folder.
 #[derive(Debug)]
 struct Loaded {
     config: Config,
     networks: Networks,
     kind: Kind,
+    device: Device,
 }
 
-impl Hunyuan {
-    /// Reads the folder's headers; a folder that cannot be read shows as its version, and fails its jobs.
-    pub(super) fn new(folder: &Path, device: Device) -> Self {
-        let version = Checkpoint::open(folder).and_then(|model| model.fingerprint());
-        let version = version.unwrap_or_else(|error| {
-            tracing::error!(folder = %folder.display(), %error, "the model folder cannot be used");
-            "unusable".to_owned()
-        });
-        Self { folder: folder.to_owned(), version, device, loaded: None }
-    }
-
-    fn load(&mut self) -> Result<&Loaded, PipelineError> {
-        if self.loaded.is_none() {
-            let checkpoint = Checkpoint::open(&self.folder).map_err(failure)?;
-            let kind = default_kind(self.device);
-            let networks = checkpoint.load(self.device, kind).map_err(failure)?;
-            self.loaded = Some(Loaded { config: checkpoint.config, networks, kind });
-        }
-        self.loaded.as_ref().ok_or_else(|| PipelineError::WeightsMissing(HUNYUAN_FAMILY.to_owned()))
-    }
-}
-
-impl Family for Hunyuan {
-    fn info(&self) -> FamilyInfo {
-        FamilyInfo { name: HUNYUAN_FAMILY, version: self.version.clone() }
-    }
-
+impl Family for Loaded {
     fn shape(
-        &mut self,
+        &self,
         subject: &Subject,
         settings: &Settings,
         steps: &mut Steps<'_, '_>,
     ) -> Result<Shape, PipelineError> {
-        let device = self.device;
-        let loaded = self.load()?;
         steps.advance(0.0)?;
-        let context = loaded.context(subject).map_err(failure)?;
+        let context = self.context(subject).map_err(failure)?;
         steps.advance(DENOISING_BEGINS)?;
-        let latents = loaded.latents(&context, settings, steps).map_err(failure)?;
-        let volume = loaded.volume(&latents, settings.preset, device, steps).map_err(failure)?;
+        let latents = self.latents(&context, settings, steps).map_err(failure)?;
+        let volume = self.volume(&latents, settings, steps).map_err(failure)?;
         Ok(Shape { volume: closed(&volume)?, projection: None })
     }
 }
@@ -122,19 +197,20 @@ impl Loaded {
     fn volume(
         &self,
         latents: &Tensor,
-        preset: Preset,
-        device: Device,
+        settings: &Settings,
         steps: &mut Steps<'_, '_>,
     ) -> Result<volume::Volume, Error> {
         let vae = &self.networks.vae;
         let tokens = attempt(|| vae.decode(&latents.to_kind(self.kind)))?;
         let field = attempt(|| vae.field(&tokens))?;
-        let free = memory::stats(device).ok().map(|stats| stats.free_bytes);
+        let free = memory::stats(self.device).ok().map(|stats| stats.free_bytes);
+        let chunk_points = volume::chunk_points(&field, free);
+        let chunk_points_max = settings.chunk_points_max.map_or(i64::MAX, i64::from).max(1);
         let request = Request {
             bound: DEFAULT_BOUND,
-            resolution: resolution(preset),
+            resolution: resolution(settings.preset),
             level: 0.0,
-            chunk_points: volume::chunk_points(&field, free),
+            chunk_points: chunk_points.min(chunk_points_max),
             method: Method::Hierarchical { min_resolution: COARSEST_RESOLUTION },
         };
         volume::decode(&field, &request, &mut part(steps, DECODING_BEGINS, 1.0))
@@ -214,8 +290,12 @@ fn failure(error: Error) -> PipelineError {
         Error::EmptyField { .. } => PipelineError::EmptyMesh,
         Error::NonFinite { .. } => PipelineError::Tensor(error.to_string()),
         Error::Torch(error) if error.class() != FailureClass::Other => error.into(),
-        other => PipelineError::WeightsUnusable { family: HUNYUAN_FAMILY, reason: other.to_string() },
+        other => unusable(other),
     }
+}
+
+fn unusable(reason: impl std::fmt::Display) -> PipelineError {
+    PipelineError::WeightsUnusable { family: HUNYUAN_FAMILY, reason: reason.to_string() }
 }
 
 #[cfg(test)]
@@ -233,9 +313,13 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_fails_its_jobs_only() {
-        let mut family = Hunyuan::new(Path::new("/nonexistent"), Device::Cpu);
-        assert_eq!(family.info().version, "unusable");
-        assert!(matches!(family.load(), Err(PipelineError::WeightsUnusable { .. })));
+        let folder = tempfile::tempdir().unwrap();
+        let source = HunyuanSource::new(Some(folder.path().to_owned()), Device::Cpu);
+        assert!(matches!(source.fingerprint(), Err(PipelineError::WeightsMissing(_))));
+        assert!(matches!(source.load("any"), Err(PipelineError::WeightsMissing(_))));
+        std::fs::create_dir(folder.path().join(HUNYUAN_FAMILY)).unwrap();
+        std::fs::write(folder.path().join(HUNYUAN_FAMILY).join("config.yaml"), "?").unwrap();
+        assert!(matches!(source.fingerprint(), Err(PipelineError::WeightsUnusable { .. })));
     }
 
     #[test]

@@ -1,19 +1,24 @@
-//! The inference thread of a device: it owns the tensors, takes one job at a time, and outlives a panic in a job.
+//! The inference thread of a device: it takes one job at a time, and outlives a panic in a job.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use futures::future::BoxFuture;
 use orfeas_torch::{Backend, DeviceChoice, TorchError, attempt};
 use tch::Device;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
+use super::engine::{DeviceMemory, Engine, LoadedModel, ModelKey, ModelSource, Run};
 use super::family::{Family, registry};
+use super::measure::{Meter, MeteredSource};
 use super::run::run;
-use super::{FamilyInfo, Generated, GenerationRequest, Monitor, PipelineError, Stage};
+use super::shelf::Shelf;
+use super::{Generated, GenerationRequest, Monitor, PipelineError, Stage};
 
 /// How to start an inference thread.
 #[derive(Debug, Clone)]
@@ -61,20 +66,24 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// Makes the families of a device, with the folder of their models; called on the thread that is to own their tensors.
-type Registry = fn(Device, Option<&Path>) -> Vec<Box<dyn Family>>;
+/// Finds the families of a device.
+pub(crate) type Registry = fn(Device, &InferenceConfig) -> Vec<Box<dyn ModelSource>>;
 
 struct Command {
+    key: ModelKey,
     request: GenerationRequest,
     monitor: Box<dyn Monitor>,
-    reply: oneshot::Sender<Result<Generated, PipelineError>>,
+    reply: oneshot::Sender<Run>,
 }
 
 /// A handle of a device's inference thread. The thread ends after its current job once all handles are gone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Inference {
     commands: mpsc::Sender<Command>,
-    families: Arc<[FamilyInfo]>,
+    default_family: Arc<str>,
+    sources: Arc<[Arc<dyn ModelSource>]>,
+    shelf: Arc<Shelf>,
+    meter: Arc<Meter>,
 }
 
 impl Inference {
@@ -86,46 +95,99 @@ impl Inference {
         Self::start_with(config, registry)
     }
 
-    fn start_with(config: InferenceConfig, registry: Registry) -> Result<Inference, StartError> {
+    pub(crate) fn start_with(config: InferenceConfig, registry: Registry) -> Result<Inference, StartError> {
         let device = Backend::load(config.cuda_folder.as_deref())?.device(config.device)?;
-        let families: Arc<[FamilyInfo]> =
-            registry(device, config.models_folder.as_deref()).iter().map(|family| family.info()).collect();
-        if !families.iter().any(|family| family.name == config.default_family) {
+        let meter = Arc::new(Meter::new(device));
+        let sources: Arc<[Arc<dyn ModelSource>]> = registry(device, &config)
+            .into_iter()
+            .map(|source| Arc::new(MeteredSource { source, meter: meter.clone() }) as Arc<dyn ModelSource>)
+            .collect();
+        if !sources.iter().any(|source| source.family() == config.default_family) {
             return Err(StartError::UnknownFamily(config.default_family));
         }
         let (commands, inbox) = mpsc::channel(config.queue_depth.max(1));
-        let thread = thread::Builder::new().name("inference".to_owned());
-        thread.spawn(move || serve(inbox, device, &config, registry))?;
-        Ok(Inference { commands, families })
+        let shelf = Arc::new(Shelf::default());
+        let device_thread = DeviceThread {
+            inbox,
+            shelf: shelf.clone(),
+            meter: meter.clone(),
+            cpu_threads: config.cpu_threads,
+        };
+        thread::Builder::new().name("inference".to_owned()).spawn(move || device_thread.serve())?;
+        Ok(Inference { commands, default_family: config.default_family.into(), sources, shelf, meter })
+    }
+}
+
+impl Engine for Inference {
+    fn default_family(&self) -> &str {
+        &self.default_family
     }
 
-    /// Runs a job. Dropping the future cancels it, so a deadline around this call is also the job's.
-    ///
-    /// # Errors
-    /// As [`PipelineError`] says; [`PipelineError::Busy`] at once when the thread's queue is full.
-    pub async fn generate(
+    fn sources(&self) -> Vec<Arc<dyn ModelSource>> {
+        self.sources.to_vec()
+    }
+
+    fn install(&self, key: ModelKey, model: LoadedModel) -> Result<(), PipelineError> {
+        let family = model.into_family().ok_or_else(|| PipelineError::NotInstalled(key.clone()))?;
+        self.meter.note_change();
+        drop(self.shelf.put(key, family));
+        Ok(())
+    }
+
+    fn remove(&self, key: ModelKey) -> BoxFuture<'_, ()> {
+        let (shelf, meter) = (self.shelf.clone(), self.meter.clone());
+        blocking(move || {
+            if let Some(family) = shelf.remove(&key) {
+                drop(family);
+                meter.note_change();
+                meter.trim();
+            }
+        })
+    }
+
+    fn installed(&self) -> Vec<ModelKey> {
+        self.shelf.keys()
+    }
+
+    fn trim(&self) -> BoxFuture<'_, ()> {
+        let meter = self.meter.clone();
+        blocking(move || meter.trim())
+    }
+
+    fn run(
         &self,
+        key: ModelKey,
         request: GenerationRequest,
         monitor: Box<dyn Monitor>,
-    ) -> Result<Generated, PipelineError> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.try_send(Command { request, monitor, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => PipelineError::Busy,
-            mpsc::error::TrySendError::Closed(_) => PipelineError::Stopped,
-        })?;
-        answer.await.unwrap_or(Err(PipelineError::Stopped))
+    ) -> BoxFuture<'_, Run> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            match self.commands.try_send(Command { key, request, monitor, reply }) {
+                Ok(()) => answer.await.unwrap_or_else(|_| Run::failed(PipelineError::Stopped)),
+                Err(mpsc::error::TrySendError::Full(_)) => Run::failed(PipelineError::Busy),
+                Err(mpsc::error::TrySendError::Closed(_)) => Run::failed(PipelineError::Stopped),
+            }
+        })
     }
 
-    /// The families that the thread can run.
-    pub fn families(&self) -> &[FamilyInfo] {
-        &self.families
+    fn memory(&self) -> DeviceMemory {
+        self.meter.memory()
     }
+}
+
+/// The device may have work to finish before it gives memory back.
+fn blocking(work: impl FnOnce() + Send + 'static) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        if let Err(error) = spawn_blocking(work).await {
+            tracing::error!(%error, "giving memory back ended badly");
+        }
+    })
 }
 
 /// Cancelled also when nobody waits for the answer any more.
 struct Caller<'a> {
     monitor: Box<dyn Monitor>,
-    reply: &'a oneshot::Sender<Result<Generated, PipelineError>>,
+    reply: &'a oneshot::Sender<Run>,
     stage: &'static str,
 }
 
@@ -140,29 +202,68 @@ impl Monitor for Caller<'_> {
     }
 }
 
-fn serve(mut inbox: mpsc::Receiver<Command>, device: Device, config: &InferenceConfig, registry: Registry) {
-    tch::set_num_threads(i32::try_from(config.cpu_threads).unwrap_or(1).max(1));
-    // Gradients are switched off for each thread by itself.
-    let _no_gradients = tch::no_grad_guard();
-    let models = config.models_folder.as_deref();
-    let mut families = registry(device, models);
-    while let Some(Command { request, monitor, reply }) = inbox.blocking_recv() {
-        let mut caller = Caller { monitor, reply: &reply, stage: Stage::Decode.as_str() };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            // Failed tensor operations panic inside of tch; `attempt` makes errors of them.
-            attempt(|| run(&mut families, &config.default_family, &request, &mut caller))
-        }));
-        let outcome = match outcome {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(failed_operation)) => Err(failed_operation.into()),
-            Err(payload) => {
-                // Whatever a family was in the middle of is lost with the job.
-                families = registry(device, models);
-                Err(PipelineError::Panicked { stage: caller.stage, message: panic_message(payload.as_ref()) })
-            }
+/// The thread's own side.
+struct DeviceThread {
+    inbox: mpsc::Receiver<Command>,
+    shelf: Arc<Shelf>,
+    meter: Arc<Meter>,
+    cpu_threads: usize,
+}
+
+impl DeviceThread {
+    fn serve(mut self) {
+        tch::set_num_threads(i32::try_from(self.cpu_threads).unwrap_or(1).max(1));
+        // Gradients are switched off for each thread by itself.
+        let _no_gradients = tch::no_grad_guard();
+        while let Some(Command { key, request, monitor, reply }) = self.inbox.blocking_recv() {
+            let mut caller = Caller { monitor, reply: &reply, stage: Stage::Decode.as_str() };
+            let run = self.run(&key, &request, &mut caller);
+            // The caller may have gone; then nobody wants the answer.
+            let _ = reply.send(run);
+        }
+    }
+
+    fn run(&self, key: &ModelKey, request: &GenerationRequest, caller: &mut Caller<'_>) -> Run {
+        let Some(family) = self.shelf.take_out(key) else {
+            return Run::failed(PipelineError::NotInstalled(key.clone()));
         };
-        // The caller may have gone; then nobody wants the answer.
-        let _ = reply.send(outcome);
+        let baseline = self.meter.begin();
+        let outcome = run_job(family.as_ref(), key, request, caller);
+        let usage = self.meter.end(&baseline);
+        if let Some(family) = self.shelf.bring_back(key, family) {
+            // It was removed in the meantime.
+            drop(family);
+            self.meter.note_change();
+            self.meter.trim();
+        }
+        if usage.leaked_bytes > 0 {
+            tracing::warn!(model = %key, bytes = usage.leaked_bytes, "a job left memory behind");
+        }
+        let outcome = match outcome {
+            // Work fails in the device's own time: the operation that was told may be another one.
+            Err(error) if usage.is_lost => Err(PipelineError::DeviceLost(error.to_string())),
+            outcome => outcome,
+        };
+        Run { outcome, peak_bytes: usage.peak_bytes, leaked_bytes: usage.leaked_bytes }
+    }
+}
+
+/// Runs a job to an outcome, whatever happens in it. All its tensors are gone when this returns.
+fn run_job(
+    family: &dyn Family,
+    key: &ModelKey,
+    request: &GenerationRequest,
+    caller: &mut Caller<'_>,
+) -> Result<Generated, PipelineError> {
+    // Failed tensor operations panic inside of tch; `attempt` makes errors of them. A family is not changed by a job,
+    // so there is nothing of it that a panic could leave half done.
+    let outcome = catch_unwind(AssertUnwindSafe(|| attempt(|| run(family, key, request, caller))));
+    match outcome {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failed_operation)) => Err(failed_operation.into()),
+        Err(payload) => {
+            Err(PipelineError::Panicked { stage: caller.stage, message: panic_message(payload.as_ref()) })
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where model folders are: under the node's models folder, or where the published tools keep theirs.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use std::{env, fs, io};
 
 use orfeas_nets::checkpoint::Checkpoint;
 
@@ -37,6 +38,34 @@ pub(crate) fn find(models: Option<&Path>, family: &str) -> Option<PathBuf> {
         env::var_os(CACHE_VARIABLE).map(PathBuf::from).or_else(|| Some(home()?.join(".cache/hy3dgen")));
     let cached = cache.into_iter().flat_map(|cache| PUBLISHED.map(|name| cache.join(name)));
     own.into_iter().chain(cached).find(|folder| Checkpoint::is_at(folder))
+}
+
+/// What can be seen of a folder without reading its files: a change of them shows in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// With links resolved: a link that is turned to another folder is a change.
+    folder: PathBuf,
+    /// Name, length and time of the last change, by name.
+    files: Vec<(std::ffi::OsString, u64, Option<SystemTime>)>,
+}
+
+impl Stamp {
+    /// Looks at a folder.
+    ///
+    /// # Errors
+    /// It is not there, or changes while it is looked at.
+    pub(crate) fn of(folder: &Path) -> io::Result<Stamp> {
+        let folder = folder.canonicalize()?;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            // Of what a link points to.
+            let metadata = fs::metadata(entry.path())?;
+            files.push((entry.file_name(), metadata.len(), metadata.modified().ok()));
+        }
+        files.sort();
+        Ok(Stamp { folder, files })
+    }
 }
 
 fn home() -> Option<PathBuf> {

@@ -6,36 +6,32 @@ use orfeas_geometry::surface::{DenseVolume, GridFrame, SurfaceOptions, extract_c
 use orfeas_geometry::{Mesh, MeshReport, Model, simplify};
 use orfeas_protocol::options::JobType;
 
-use super::family::{Family, Projection, Settings, Shape, Subject, Volume};
+use super::family::{Family, Projection, Shape, Subject, Volume};
 use super::stage::{Stage, Track};
-use super::{Generated, GenerationRequest, Monitor, PipelineError};
+use super::{Generated, GenerationRequest, ModelKey, Monitor, PipelineError};
 use super::{background, decode, export, texture};
 
-/// Runs a job with one of the families.
+/// Runs a job on a model.
 ///
 /// # Errors
 /// As [`PipelineError`] says.
 pub(super) fn run(
-    families: &mut [Box<dyn Family>],
-    default_family: &str,
+    family: &dyn Family,
+    key: &ModelKey,
     request: &GenerationRequest,
     monitor: &mut dyn Monitor,
 ) -> Result<Generated, PipelineError> {
     if request.job_type != JobType::Generation3d {
         return Err(PipelineError::NotSupported(format!("job type {}", request.job_type)));
     }
-    let name = request.options.model.as_deref().unwrap_or(default_family);
-    let family = families.iter_mut().find(|family| family.info().name == name);
-    let family = family.ok_or_else(|| PipelineError::NotSupported(format!("model family {name}")))?;
-    let settings = Settings::decide(&request.options);
-
+    let settings = &request.settings;
     let mut track = Track::new(monitor);
     let picture = track.run(Stage::Decode, |_| decode::decode(&request.image))?;
-    let removal = request.options.remove_background;
+    let removal = settings.remove_background;
     let mask = track.run(Stage::Background, |_| background::remove(&picture, removal))?;
     let subject = Subject { picture, mask };
     let Shape { volume, projection } =
-        track.run(Stage::Shape, |steps| family.shape(&subject, &settings, steps))?;
+        track.run(Stage::Shape, |steps| family.shape(&subject, settings, steps))?;
     let mesh = track.run(Stage::Surface, |_| surface(&volume))?;
     drop(volume);
     let mesh = track.run(Stage::Cleanup, |_| cleaned(&mesh))?;
@@ -62,7 +58,7 @@ pub(super) fn run(
     Ok(Generated {
         file,
         media_type: settings.format.media_type(),
-        model: settings.choice(&family.info()),
+        model: settings.choice(key),
         report,
         stage_seconds: track.finish(),
     })

@@ -11,11 +11,12 @@ mod poisson;
 use orfeas_protocol::preset::Preset;
 use tch::{Device, Tensor};
 
-use super::PipelineError;
 use super::distance;
-use super::family::{Extent, Family, FamilyInfo, Projection, Settings, Shape, Subject, Volume};
+use super::engine::{LoadedModel, ModelSource};
+use super::family::{Extent, Family, Projection, Shape, Subject, Volume};
 use super::raster::Raster;
 use super::stage::Steps;
+use super::{PipelineError, Settings};
 
 /// Samples of the outline along each grid cell.
 const OVERSAMPLING: usize = 4;
@@ -26,26 +27,52 @@ const MARGIN_CELLS: usize = 4;
 /// Anything thinner than this radius, in cells, would fall through the grid.
 const RADIUS_MIN_CELLS: f32 = 0.8;
 
-/// The family; it keeps nothing between jobs.
+/// Where the family comes from: it is always there, and its version is the program's.
 #[derive(Debug)]
-pub(super) struct Silhouette {
+pub(super) struct SilhouetteSource {
     device: Device,
 }
 
-impl Silhouette {
+impl SilhouetteSource {
     pub(super) fn new(device: Device) -> Self {
         Self { device }
     }
 }
 
-impl Family for Silhouette {
-    fn info(&self) -> FamilyInfo {
-        FamilyInfo { name: "silhouette", version: env!("CARGO_PKG_VERSION").to_owned() }
+impl ModelSource for SilhouetteSource {
+    fn family(&self) -> &'static str {
+        "silhouette"
     }
 
+    fn fingerprint(&self) -> Result<String, PipelineError> {
+        Ok(env!("CARGO_PKG_VERSION").to_owned())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        0
+    }
+
+    /// The finest grid is solved in a few planes, and inflated into a volume, each in `f32`.
+    fn job_bytes(&self, settings: &Settings) -> u64 {
+        let side = (cells(settings.preset) + 2 * MARGIN_CELLS) as u64;
+        3 * side.pow(3) * size_of::<f32>() as u64
+    }
+
+    fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
+        Ok(LoadedModel::new(Silhouette { device: self.device }))
+    }
+}
+
+/// The family; it keeps nothing between jobs.
+#[derive(Debug)]
+struct Silhouette {
+    device: Device,
+}
+
+impl Family for Silhouette {
     /// `steps` bounds the solver's iterations on each grid; the seed has no effect, there is nothing random.
     fn shape(
-        &mut self,
+        &self,
         subject: &Subject,
         settings: &Settings,
         steps: &mut Steps<'_, '_>,

@@ -16,6 +16,7 @@ use super::entropy::now;
 use super::node::NodeContext;
 use super::provision::NODE_TTL;
 use super::submission::{internal, unavailable};
+use crate::models::{ModelState, ModelView};
 
 /// What a node says of itself, under its id, a few times per [`NODE_TTL`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ struct Heartbeat {
     program_version: String,
     channels: Vec<Channel>,
     families: Vec<Family>,
+    /// What is loaded, and how. Left out by nodes of earlier versions.
+    #[serde(default)]
+    models: Vec<ModelView>,
     jobs_running: usize,
 }
 
@@ -40,18 +44,22 @@ pub(crate) async fn heartbeats(node: Arc<NodeContext>) {
     let started_at = now();
     let mut ticks = interval(NODE_TTL / 3);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut models_changed = node.models.changes();
     loop {
-        ticks.tick().await;
-        let families = node.engine.families().iter();
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // An operator who has loaded a model looks for it at once.
+            Ok(()) = models_changed.changed() => {}
+        }
+        let models = node.models.views();
         let heartbeat = Heartbeat {
             node: node.id.clone(),
             at: now(),
             started_at,
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             channels: node.channels.clone(),
-            families: families
-                .map(|family| Family { name: family.name.to_owned(), version: family.version.clone() })
-                .collect(),
+            families: served(&models),
+            models,
             jobs_running: node.active.len(),
         };
         let Ok(value) = serde_json::to_vec(&heartbeat) else { continue };
@@ -59,6 +67,24 @@ pub(crate) async fn heartbeats(node: Arc<NodeContext>) {
             tracing::debug!(%error, "heartbeat not sent");
         }
     }
+}
+
+/// The versions that jobs get, or would get: one of each family.
+fn served(models: &[ModelView]) -> Vec<Family> {
+    let mut served: BTreeMap<&str, &ModelView> = BTreeMap::new();
+    for model in models {
+        let rank = |state| match state {
+            ModelState::Ready => 0,
+            ModelState::Loading | ModelState::Available => 1,
+            ModelState::Draining | ModelState::Failed => 2,
+        };
+        let best = served.entry(&model.family).or_insert(model);
+        if rank(model.state) < rank(best.state) {
+            *best = model;
+        }
+    }
+    let family = |model: &&ModelView| Family { name: model.family.clone(), version: model.version.clone() };
+    served.values().map(family).collect()
 }
 
 /// Says goodbye, so that nobody counts on a node that has stopped.
@@ -86,6 +112,16 @@ struct VersionModels {
     version: String,
     nodes: Vec<NodeId>,
     channels: Vec<Channel>,
+    /// Where it is loaded, is being loaded, or has failed to load.
+    loaded: Vec<NodeModel>,
+}
+
+/// A version on a node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct NodeModel {
+    node: NodeId,
+    #[serde(flatten)]
+    model: ModelView,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -126,19 +162,24 @@ async fn read_heartbeats(node: &NodeContext) -> Result<Vec<Heartbeat>, async_nat
 }
 
 fn by_family(heartbeats: &[Heartbeat]) -> Vec<FamilyModels> {
-    let mut grouped: BTreeMap<&str, BTreeMap<&str, Vec<&Heartbeat>>> = BTreeMap::new();
+    let mut grouped: BTreeMap<&str, BTreeMap<&str, (Vec<&Heartbeat>, Vec<NodeModel>)>> = BTreeMap::new();
     for heartbeat in heartbeats {
         for family in &heartbeat.families {
-            grouped.entry(&family.name).or_default().entry(&family.version).or_default().push(heartbeat);
+            let at = grouped.entry(&family.name).or_default().entry(&family.version).or_default();
+            at.0.push(heartbeat);
+        }
+        for model in heartbeat.models.iter().filter(|model| model.state != ModelState::Available) {
+            let at = grouped.entry(&model.family).or_default().entry(&model.version).or_default();
+            at.1.push(NodeModel { node: heartbeat.node.clone(), model: model.clone() });
         }
     }
-    let version = |(version, at): (&str, Vec<&Heartbeat>)| {
+    let version = |(version, (at, loaded)): (&str, (Vec<&Heartbeat>, Vec<NodeModel>))| {
         let mut nodes: Vec<_> = at.iter().map(|heartbeat| heartbeat.node.clone()).collect();
         let mut channels: Vec<_> = at.iter().flat_map(|heartbeat| heartbeat.channels.clone()).collect();
         nodes.sort();
         channels.sort();
         channels.dedup();
-        VersionModels { version: version.to_owned(), nodes, channels }
+        VersionModels { version: version.to_owned(), nodes, channels, loaded }
     };
     let families = grouped.into_iter().map(|(family, versions)| FamilyModels {
         family: family.to_owned(),
@@ -167,6 +208,7 @@ mod tests {
             program_version: "0".to_owned(),
             channels: vec![channel],
             families: vec![Family { name: "silhouette".to_owned(), version: version.to_owned() }],
+            models: Vec::new(),
             jobs_running: 0,
         }
     }
@@ -184,5 +226,33 @@ mod tests {
         assert_eq!(versions[0].nodes.iter().map(NodeId::as_str).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(versions[0].channels, [Channel::Stable]);
         assert_eq!(versions[1].version, "2");
+    }
+
+    #[test]
+    fn a_version_says_where_it_is_loaded_and_how_it_stands_there() {
+        let model = |version: &str, state| ModelView {
+            family: "silhouette".to_owned(),
+            version: version.to_owned(),
+            state,
+            since: None,
+            load_seconds: None,
+            resident_bytes: None,
+            leases: 1,
+            last_used_at: None,
+            error: None,
+            retry_at: None,
+        };
+        let models = vec![model("1", ModelState::Draining), model("2", ModelState::Ready)];
+        assert_eq!(served(&models), [Family { name: "silhouette".to_owned(), version: "2".to_owned() }]);
+        let node = Heartbeat { models, ..heartbeat("a", "2", Channel::Stable) };
+        let families = serde_json::to_value(by_family(&[node])).unwrap();
+        let versions = &families[0]["versions"];
+        assert_eq!((&versions[0]["version"], &versions[0]["nodes"]), (&"1".into(), &serde_json::json!([])));
+        assert_eq!(versions[0]["loaded"][0]["state"], "draining");
+        let loaded = &versions[1]["loaded"][0];
+        assert_eq!(
+            (&loaded["node"], &loaded["state"], &loaded["leases"]),
+            (&"a".into(), &"ready".into(), &1.into())
+        );
     }
 }

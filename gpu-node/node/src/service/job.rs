@@ -33,7 +33,7 @@ use super::records::{ChangeError, RecordError, Stored};
 use super::retry::Backoff;
 use super::verdict::{Verdict, after_failure, before_start, judge};
 use super::{ending, outcome};
-use crate::pipeline::{Generated, GenerationRequest, PipelineError};
+use crate::pipeline::{Generated, GenerationRequest, PipelineError, Settings};
 use crate::scheduler::DeviceSlot;
 
 /// A change of state in the middle of a job: beyond this the queue has given the job away anyway.
@@ -207,13 +207,16 @@ impl Attempt {
 
     async fn run_pipeline(&mut self, image: Bytes) -> Result<Generated, PipelineError> {
         let record = &self.stored.record;
-        let request =
-            GenerationRequest { image, job_type: record.job.job_type, options: record.options.clone() };
+        let settings = Settings::decide(&record.options);
+        let request = GenerationRequest { image, job_type: record.job.job_type, settings };
+        let family = record.options.model.as_deref().unwrap_or(self.node.engine.default_family());
+        let limit = self.node.models.lease_limit();
+        let lease = self.node.models.lease(family, None, limit).await?;
         let (monitor, progress) = JobMonitor::new(self.active.stop.clone());
         let node = self.node.clone();
         tokio::select! {
             biased;
-            outcome = node.engine.generate(request, Box::new(monitor)) => outcome,
+            run = node.engine.run(lease.key().clone(), request, Box::new(monitor)) => run.outcome,
             // A report that is cut off leaves an old revision behind; the next change reads again.
             () = self.report(progress) => Err(PipelineError::Stopped),
         }

@@ -8,7 +8,7 @@
 //!   worker ────▶ job ────────▶ picture, records ─▶ scheduler    the queue's jobs
 //!                  └▶ verdict ─▶ outcome (result) | ending      how they end
 //!   watcher ───▶ stop signals, open jobs ─▶ sweeper             what the records say
-//!   inventory ─▶ heartbeats, `models`
+//!   inventory ─▶ heartbeats, `models`;   model_commands ─▶ load, unload, reload
 //! ```
 //! Decisions (`verdict`, `retry`, `progress`, the scheduler) are plain code; the rest are effects beside them.
 
@@ -21,6 +21,7 @@ mod endpoints;
 mod entropy;
 mod inventory;
 mod job;
+mod model_commands;
 mod node;
 mod objects;
 mod outcome;
@@ -46,12 +47,15 @@ use tokio::task::JoinHandle;
 pub use bus::{BusError, CONNECT_LIMIT, Connection};
 pub use dead::{DeadError, DeadLetter, DeadLetters};
 pub use durability::check_durability;
+pub use model_commands::{ModelCommand, ModelReply, ModelVerb};
 pub use provision::{ProvisionError, Provisioned, provision};
 
 use crate::admin::Readiness;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::scheduler::{DeviceQueue, Engine};
+use crate::models::{ModelCache, Unlimited};
+use crate::pipeline::Engine;
+use crate::scheduler::DeviceQueue;
 use active::ActiveJobs;
 use bus::Bus;
 use endpoints::Endpoints;
@@ -94,6 +98,7 @@ impl Service {
     ) -> Result<Self, StartError> {
         let bus = Bus::open(connection, config.region.clone()).await?;
         let (drain, draining) = watch::channel(false);
+        let models = ModelCache::new(engine.clone(), config.models.clone(), metrics.clone());
         let node = Arc::new(NodeContext {
             id: config.node_id.clone(),
             channels: config.channels.clone(),
@@ -102,6 +107,7 @@ impl Service {
             pictures: Pictures::new(bus.blocklist.clone(), bus.uploads.clone()),
             bus,
             engine,
+            models,
             device: DeviceQueue::default(),
             active: ActiveJobs::default(),
             metrics,
@@ -109,11 +115,15 @@ impl Service {
         });
         let worker = Worker::new(node.clone()).await?;
         let endpoints = Endpoints::start(node.clone()).await.map_err(StartError::Endpoints)?;
+        let commands = model_commands::listen(&node).await.map_err(StartError::Endpoints)?;
         let open = OpenJobs::default();
         let background = vec![
             tokio::spawn(watcher::watch(node.clone(), open.clone())),
             tokio::spawn(sweeper::housekeeping(node.clone(), open)),
             tokio::spawn(inventory::heartbeats(node.clone())),
+            tokio::spawn(model_commands::serve(node.clone(), commands)),
+            // No budget of memory stands behind it yet.
+            tokio::spawn(node.models.clone().drive(Arc::new(Unlimited))),
         ];
         Ok(Self { node, drain, endpoints, worker: tokio::spawn(worker.run()), background })
     }

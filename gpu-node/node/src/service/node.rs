@@ -13,7 +13,9 @@ use super::picture::Pictures;
 use super::records::Records;
 use crate::config::WorkConfig;
 use crate::metrics::Metrics;
-use crate::scheduler::{DeviceQueue, Engine};
+use crate::models::ModelCache;
+use crate::pipeline::Engine;
+use crate::scheduler::DeviceQueue;
 
 /// The node, as its tasks see it.
 pub(crate) struct NodeContext {
@@ -24,6 +26,7 @@ pub(crate) struct NodeContext {
     pub(crate) records: Records,
     pub(crate) pictures: Pictures,
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) models: ModelCache,
     pub(crate) device: DeviceQueue,
     pub(crate) active: ActiveJobs,
     pub(crate) metrics: Arc<Metrics>,

@@ -14,8 +14,10 @@ use futures::future::BoxFuture;
 use orfeas_node::admin::Readiness;
 use orfeas_node::config::{Config, File, Flags};
 use orfeas_node::metrics::Metrics;
-use orfeas_node::pipeline::{FamilyInfo, Generated, GenerationRequest, MeshReport, Monitor, PipelineError};
-use orfeas_node::scheduler::Engine;
+use orfeas_node::pipeline::{
+    DeviceMemory, Engine, Generated, GenerationRequest, LoadedModel, MeshReport, ModelKey, ModelSource,
+    Monitor, PipelineError, Run, Settings,
+};
 use orfeas_node::service::{CONNECT_LIMIT, Connection, Service, provision};
 use orfeas_protocol::view::ModelChoice;
 use serde_json::{Value, json};
@@ -73,13 +75,42 @@ fn spawn_server(dir: &Path, port: u16) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nats-server: run `cargo xtask setup`")
 }
 
-/// Runs end as the request's `model` says: `ok`, `gated` (when the gate opens), `no-subject`, `panics`.
+/// The scripted families; runs end as their names say: `gated` when the gate opens.
+const FAMILIES: [&str; 4] = ["ok", "gated", "no-subject", "panics"];
+
+/// A family that is always there and weighs nothing.
+struct ScriptedSource(&'static str);
+
+impl ModelSource for ScriptedSource {
+    fn family(&self) -> &'static str {
+        self.0
+    }
+
+    fn fingerprint(&self) -> Result<String, PipelineError> {
+        Ok("1".to_owned())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        0
+    }
+
+    fn job_bytes(&self, _settings: &Settings) -> u64 {
+        0
+    }
+
+    fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
+        Ok(LoadedModel::hollow())
+    }
+}
+
+/// Runs end as the request's `model` says.
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) gate: watch::Sender<bool>,
     pub(crate) running: AtomicUsize,
     /// The seeds of the runs, in the order in which they began.
     pub(crate) began: Mutex<Vec<u64>>,
+    installed: Mutex<Vec<ModelKey>>,
     mended: AtomicBool,
 }
 
@@ -93,45 +124,78 @@ impl Script {
         self.began.lock().unwrap().len()
     }
 
+    pub(crate) fn installed_families(&self) -> Vec<String> {
+        self.installed().into_iter().map(|key| key.family).collect()
+    }
+
     pub(crate) async fn wait_for_runs(&self, count: usize) {
         until("runs begin", || async { (self.runs() >= count).then_some(()) }).await;
     }
 }
 
 impl Engine for Script {
-    fn generate(
+    fn default_family(&self) -> &str {
+        "ok"
+    }
+
+    fn sources(&self) -> Vec<Arc<dyn ModelSource>> {
+        FAMILIES.map(|name| Arc::new(ScriptedSource(name)) as Arc<dyn ModelSource>).to_vec()
+    }
+
+    fn install(&self, key: ModelKey, _model: LoadedModel) -> Result<(), PipelineError> {
+        self.installed.lock().unwrap().push(key);
+        Ok(())
+    }
+
+    fn remove(&self, key: ModelKey) -> BoxFuture<'_, ()> {
+        self.installed.lock().unwrap().retain(|installed| *installed != key);
+        Box::pin(async {})
+    }
+
+    fn installed(&self) -> Vec<ModelKey> {
+        self.installed.lock().unwrap().clone()
+    }
+
+    fn trim(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn run(
         &self,
+        key: ModelKey,
         request: GenerationRequest,
         mut monitor: Box<dyn Monitor>,
-    ) -> BoxFuture<'_, Result<Generated, PipelineError>> {
+    ) -> BoxFuture<'_, Run> {
         Box::pin(async move {
+            assert!(self.installed().contains(&key), "{key} is not installed");
             let others = self.running.fetch_add(1, Ordering::SeqCst);
             assert_eq!(others, 0, "one job at a time on the device");
-            self.began.lock().unwrap().push(request.options.seed.unwrap_or_default());
-            let outcome = self.run(&request, monitor.as_mut()).await;
+            self.began.lock().unwrap().push(request.settings.seed);
+            let outcome = self.play(&key, &request, monitor.as_mut()).await;
             self.running.fetch_sub(1, Ordering::SeqCst);
-            outcome
+            Run { outcome, peak_bytes: 0, leaked_bytes: 0 }
         })
     }
 
-    fn families(&self) -> &[FamilyInfo] {
-        &[]
+    fn memory(&self) -> DeviceMemory {
+        DeviceMemory::default()
     }
 }
 
 impl Script {
-    async fn run(
+    async fn play(
         &self,
+        key: &ModelKey,
         request: &GenerationRequest,
         monitor: &mut dyn Monitor,
     ) -> Result<Generated, PipelineError> {
         monitor.progress("shape", 0.3);
-        match request.options.model.as_deref() {
-            Some("no-subject") => return Err(PipelineError::NoSubject),
-            Some("panics") if !self.mended.load(Ordering::SeqCst) => {
+        match key.family.as_str() {
+            "no-subject" => return Err(PipelineError::NoSubject),
+            "panics" if !self.mended.load(Ordering::SeqCst) => {
                 return Err(PipelineError::Panicked { stage: "shape", message: "scripted".to_owned() });
             }
-            Some("gated") => {
+            "gated" => {
                 let mut gate = self.gate.subscribe();
                 // The pipeline's steps: between two of them it looks at its monitor.
                 while !*gate.borrow_and_update() {

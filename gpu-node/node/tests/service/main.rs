@@ -8,5 +8,6 @@ mod dead;
 mod faults;
 mod harness;
 mod jobs;
+mod models;
 mod requests;
 mod streams;

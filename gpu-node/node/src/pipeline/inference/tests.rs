@@ -7,7 +7,9 @@ use orfeas_protocol::options::{JobOptions, JobType};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::pipeline::family::{Settings, Shape, Subject, Volume};
+use crate::pipeline::Settings;
+use crate::pipeline::family::{Shape, Subject, Volume};
+use crate::pipeline::generate;
 use crate::pipeline::stage::Steps;
 
 /// A ball, a panic, or work without an end: as many steps as the job asks for say which.
@@ -19,12 +21,8 @@ const FAILED_OPERATION: u16 = 3;
 const ENDLESS: u16 = 4;
 
 impl Family for Moody {
-    fn info(&self) -> FamilyInfo {
-        FamilyInfo { name: "moody", version: "1".to_owned() }
-    }
-
     fn shape(
-        &mut self,
+        &self,
         _subject: &Subject,
         settings: &Settings,
         steps: &mut Steps<'_, '_>,
@@ -51,9 +49,48 @@ impl Family for Moody {
     }
 }
 
+struct MoodySource;
+
+impl ModelSource for MoodySource {
+    fn family(&self) -> &'static str {
+        "moody"
+    }
+
+    fn fingerprint(&self) -> Result<String, PipelineError> {
+        Ok("1".to_owned())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        0
+    }
+
+    fn job_bytes(&self, _settings: &Settings) -> u64 {
+        0
+    }
+
+    fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
+        Ok(LoadedModel::new(Moody))
+    }
+}
+
+fn key() -> ModelKey {
+    ModelKey::new("moody", "1")
+}
+
+/// With its model installed.
 fn inference() -> Inference {
     let config = InferenceConfig { default_family: "moody".to_owned(), queue_depth: 1, ..Default::default() };
-    Inference::start_with(config, |_, _| vec![Box::new(Moody)]).unwrap()
+    let inference = Inference::start_with(config, |_, _| vec![Box::new(MoodySource)]).unwrap();
+    inference.install(key(), LoadedModel::new(Moody)).unwrap();
+    inference
+}
+
+async fn run_on(
+    inference: &Inference,
+    request: GenerationRequest,
+    monitor: Watcher,
+) -> Result<Generated, PipelineError> {
+    inference.run(key(), request, Box::new(monitor)).await.outcome
 }
 
 fn request(mood: u16) -> GenerationRequest {
@@ -63,8 +100,8 @@ fn request(mood: u16) -> GenerationRequest {
     });
     let mut file = Cursor::new(Vec::new());
     DynamicImage::from(disc).write_to(&mut file, ImageFormat::Png).unwrap();
-    let options = JobOptions { steps: Some(mood), ..JobOptions::default() };
-    GenerationRequest { image: file.into_inner().into(), job_type: JobType::Generation3d, options }
+    let settings = Settings::decide(&JobOptions { steps: Some(mood), ..JobOptions::default() });
+    GenerationRequest { image: file.into_inner().into(), job_type: JobType::Generation3d, settings }
 }
 
 #[derive(Clone)]
@@ -96,18 +133,18 @@ async fn wait_for(stages: &mut UnboundedReceiver<(&'static str, f32)>, stage: St
 #[tokio::test]
 async fn a_panic_fails_its_job_only() {
     let inference = inference();
-    let panicked = inference.generate(request(PANIC), Box::new(watcher().0)).await;
+    let panicked = run_on(&inference, request(PANIC), watcher().0).await;
     assert!(matches!(panicked, Err(PipelineError::Panicked { stage: "shape", .. })), "{panicked:?}");
-    let failed = inference.generate(request(FAILED_OPERATION), Box::new(watcher().0)).await;
+    let failed = run_on(&inference, request(FAILED_OPERATION), watcher().0).await;
     assert!(matches!(failed, Err(PipelineError::Tensor(_))), "{failed:?}");
-    let generated = inference.generate(request(BALL), Box::new(watcher().0)).await.unwrap();
+    let generated = run_on(&inference, request(BALL), watcher().0).await.unwrap();
     assert!(generated.report.watertight && generated.report.genus == Some(0));
 }
 
 #[tokio::test]
 async fn progress_never_falls_and_ends_at_one() {
     let (monitor, mut stages) = watcher();
-    inference().generate(request(BALL), Box::new(monitor)).await.unwrap();
+    run_on(&inference(), request(BALL), monitor).await.unwrap();
     let mut last = 0.0;
     let mut names = Vec::new();
     while let Some((stage, fraction)) = stages.recv().await {
@@ -125,7 +162,7 @@ async fn a_cancelled_job_stops_within_its_stage() {
     let (monitor, mut stages) = watcher();
     let cancel = monitor.cancelled.clone();
     let inference = inference();
-    let job = tokio::spawn(async move { inference.generate(request(ENDLESS), Box::new(monitor)).await });
+    let job = tokio::spawn(async move { run_on(&inference, request(ENDLESS), monitor).await });
     wait_for(&mut stages, Stage::Shape).await;
     cancel.store(true, Ordering::Relaxed);
     assert!(matches!(job.await.unwrap(), Err(PipelineError::Cancelled)));
@@ -136,12 +173,12 @@ async fn a_dropped_call_is_a_cancelled_job() {
     let (monitor, mut stages) = watcher();
     let inference = inference();
     let handle = inference.clone();
-    let job = tokio::spawn(async move { handle.generate(request(ENDLESS), Box::new(monitor)).await });
+    let job = tokio::spawn(async move { run_on(&handle, request(ENDLESS), monitor).await });
     wait_for(&mut stages, Stage::Shape).await;
     job.abort();
     assert!(job.await.is_err());
     // The endless job must have made room, or this one would never run.
-    inference.generate(request(BALL), Box::new(watcher().0)).await.unwrap();
+    run_on(&inference, request(BALL), watcher().0).await.unwrap();
 }
 
 #[tokio::test]
@@ -151,15 +188,15 @@ async fn a_full_queue_is_busy() {
     let inference = inference();
     let running = {
         let (inference, monitor) = (inference.clone(), monitor.clone());
-        tokio::spawn(async move { inference.generate(request(ENDLESS), Box::new(monitor)).await })
+        tokio::spawn(async move { run_on(&inference, request(ENDLESS), monitor).await })
     };
     wait_for(&mut stages, Stage::Shape).await;
-    let waiting = inference.generate(request(BALL), Box::new(watcher().0));
+    let waiting = run_on(&inference, request(BALL), watcher().0);
     let mut waiting = Box::pin(waiting);
     // Polled once, the call has taken the only place.
     let polled = futures::poll!(waiting.as_mut());
     assert!(polled.is_pending());
-    let third = inference.generate(request(BALL), Box::new(watcher().0)).await;
+    let third = run_on(&inference, request(BALL), watcher().0).await;
     assert!(matches!(third, Err(PipelineError::Busy)));
     cancel.store(true, Ordering::Relaxed);
     assert!(running.await.unwrap().is_err());
@@ -170,12 +207,44 @@ async fn a_full_queue_is_busy() {
 async fn what_this_node_does_not_do_is_not_supported() {
     let inference = inference();
     let video = GenerationRequest { job_type: JobType::VideoGeneration, ..request(BALL) };
-    let mut other = request(BALL);
-    other.options.model = Some("other".to_owned());
-    for request in [video, other] {
-        let outcome = inference.generate(request, Box::new(watcher().0)).await;
-        assert!(matches!(outcome, Err(PipelineError::NotSupported(_))));
-    }
+    let outcome = run_on(&inference, video, watcher().0).await;
+    assert!(matches!(outcome, Err(PipelineError::NotSupported(_))));
+    let other = generate(&inference, Some("other"), request(BALL), Box::new(watcher().0)).await.outcome;
+    assert!(matches!(other, Err(PipelineError::NotSupported(_))));
     let unknown = InferenceConfig { default_family: "none".to_owned(), ..InferenceConfig::default() };
     assert!(matches!(Inference::start(unknown), Err(StartError::UnknownFamily(_))));
+}
+
+#[tokio::test]
+async fn a_job_runs_on_the_model_that_it_names_or_not_at_all() {
+    let inference = inference();
+    let newer = ModelKey::new("moody", "2");
+    let early = inference.run(newer.clone(), request(BALL), Box::new(watcher().0)).await;
+    assert!(matches!(early.outcome, Err(PipelineError::NotInstalled(key)) if key == newer));
+    inference.install(newer.clone(), LoadedModel::new(Moody)).unwrap();
+    inference.remove(key()).await;
+    assert_eq!(inference.installed(), std::slice::from_ref(&newer));
+    let gone = run_on(&inference, request(BALL), watcher().0).await;
+    assert!(matches!(gone, Err(PipelineError::NotInstalled(_))));
+    let made = inference.run(newer, request(BALL), Box::new(watcher().0)).await.outcome.unwrap();
+    assert_eq!(made.model.version.as_deref(), Some("2"));
+    assert!(inference.install(key(), LoadedModel::hollow()).is_err());
+}
+
+#[tokio::test]
+async fn models_come_and_go_while_another_one_runs() {
+    let (monitor, mut stages) = watcher();
+    let cancel = monitor.cancelled.clone();
+    let inference = inference();
+    let handle = inference.clone();
+    let running = tokio::spawn(async move { run_on(&handle, request(ENDLESS), monitor).await });
+    wait_for(&mut stages, Stage::Shape).await;
+    let newer = ModelKey::new("moody", "2");
+    inference.install(newer.clone(), LoadedModel::new(Moody)).unwrap();
+    inference.remove(key()).await;
+    assert_eq!(inference.installed(), [newer], "the one that runs is as good as gone");
+    cancel.store(true, Ordering::Relaxed);
+    assert!(matches!(running.await.unwrap(), Err(PipelineError::Cancelled)));
+    let gone = run_on(&inference, request(BALL), watcher().0).await;
+    assert!(matches!(gone, Err(PipelineError::NotInstalled(_))), "it did not come back");
 }
