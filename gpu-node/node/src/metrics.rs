@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::recovery::Rung;
+
 /// Seconds: the contract's 0.1 to 600, and below for what is answered at once.
 const REQUEST_SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0];
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub model_load_seconds: Histogram,
     /// Leases of a model that was loaded already.
     pub model_cache_hits: Counter,
+    /// Rungs of the recovery ladder that were taken.
+    pub recoveries: Family<RecoveryLabels, Counter>,
 }
 
 /// Of a job that ended.
@@ -100,6 +104,14 @@ pub struct ChannelLabels {
     channel: &'static str,
 }
 
+/// Of a rung of the recovery ladder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RecoveryLabels {
+    strategy: &'static str,
+    /// How the try after it ended: `recovered` or `failed`.
+    outcome: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -123,6 +135,7 @@ impl Metrics {
             model_loads: Counter::default(),
             model_load_seconds: Histogram::new(MODEL_LOAD_SECONDS),
             model_cache_hits: Counter::default(),
+            recoveries: Family::default(),
         };
         metrics.register();
         metrics
@@ -151,6 +164,11 @@ impl Metrics {
         orfeas.register("model_load_seconds", "Time to load a model", self.model_load_seconds.clone());
         let hits = self.model_cache_hits.clone();
         orfeas.register("model_cache_hits", "Leases of a model that was loaded already", hits);
+        orfeas.register(
+            "recoveries",
+            "Rungs of the recovery ladder that were taken",
+            self.recoveries.clone(),
+        );
     }
 
     /// A job ended on this node.
@@ -161,6 +179,14 @@ impl Metrics {
     /// A stage ran.
     pub fn stage_ran(&self, stage: &'static str, seconds: f64) {
         self.stage_seconds.get_or_create(&StageLabels { stage }).observe(seconds);
+    }
+
+    /// A try ended that rungs of the recovery ladder were taken for.
+    pub fn recovered(&self, rungs: &[Rung], is_ok: bool) {
+        let outcome = if is_ok { "recovered" } else { "failed" };
+        for rung in rungs {
+            self.recoveries.get_or_create(&RecoveryLabels { strategy: rung.as_str(), outcome }).inc();
+        }
     }
 
     /// A request of the micro service was answered.
@@ -204,6 +230,7 @@ mod tests {
         metrics.request_answered("submit", 200, Duration::from_millis(12));
         metrics.upload_rejected(Code::FileFlagged);
         metrics.job_accepted(Channel::Canary);
+        metrics.recovered(&[Rung::EmptyCache, Rung::EvictIdle], true);
         let text = metrics.exposition().unwrap();
         for sample in [
             "orfeas_jobs_total{type=\"3d_generation\",status=\"completed\"} 1",
@@ -218,6 +245,7 @@ mod tests {
             "orfeas_model_loads_total 0",
             "orfeas_model_load_seconds_count 0",
             "orfeas_model_cache_hits_total 0",
+            "orfeas_recoveries_total{strategy=\"evict_idle\",outcome=\"recovered\"} 1",
         ] {
             assert!(text.lines().any(|line| line == sample), "{sample} is missing in\n{text}");
         }

@@ -64,7 +64,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -72,13 +72,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let default = if matches!(cli.command, Command::Serve(_)) { SERVE_LOG } else { COMMAND_LOG };
     telemetry::start(&cli.log, default).context("cannot start logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the async runtime")?.block_on(async {
         match cli.command {
-            Command::Serve(serve) => serve.run().await,
+            Command::Serve(serve) => return serve.run().await,
             Command::Generate(generate) => generate.run().await,
             Command::Blocklist(blocklist) => blocklist.run().await,
             Command::Dead(dead) => dead.run().await,
@@ -86,7 +86,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Models(models) => models.run().await,
             Command::Parity(parity) => parity.run(),
             Command::Bench(bench) => bench.run(),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     })
 }
 

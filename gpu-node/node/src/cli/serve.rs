@@ -1,7 +1,9 @@
 //! `serve`: the node as a service, from its configuration to its last job.
 
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -11,7 +13,11 @@ use crate::admin::Admin;
 use crate::config::{Config, Flags};
 use crate::metrics::Metrics;
 use crate::pipeline::{Inference, InferenceConfig};
+use crate::recovery::Fault;
 use crate::service::{CONNECT_LIMIT, Connection, Service, check_durability, provision};
+
+/// Closing a healthy device takes a second or two.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -20,7 +26,7 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(self.flags)?;
         let metrics = Arc::new(Metrics::new());
         let admin = Admin::bind(config.admin).await;
@@ -52,9 +58,11 @@ impl Serve {
 
         println!("orfeas-gpu-node serving region {} (admin http://{})", config.region, admin.address());
         let admin = tokio::spawn(admin.serve(metrics, service.readiness()));
+        let health = service.health();
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
             _ = interrupt.recv() => tracing::info!("interrupted: draining"),
+            fault = health.failed() => tracing::error!(fault = fault.as_str(), "fault: draining"),
         }
         tokio::select! {
             () = service.drain() => tracing::info!("drained"),
@@ -62,8 +70,24 @@ impl Serve {
             _ = interrupt.recv() => tracing::warn!("interrupted again: stopping at once"),
         }
         admin.abort();
-        Ok(())
+        Ok(match health.fault() {
+            Some(fault) => leave(fault),
+            None => ExitCode::SUCCESS,
+        })
     }
+}
+
+/// The exit of a node whose device or inference thread is out of order. What the process runs at its exit may hang on
+/// the device too; then it ends by SIGABRT, which a supervisor takes for the same.
+fn leave(fault: Fault) -> ExitCode {
+    let guard = std::thread::Builder::new().name("exit".to_owned()).spawn(|| {
+        std::thread::sleep(EXIT_LIMIT);
+        std::process::abort();
+    });
+    if let Err(error) = guard {
+        tracing::warn!(%error, "nobody watches over the exit");
+    }
+    ExitCode::from(fault.exit_code())
 }
 
 fn inference_config(config: &Config) -> InferenceConfig {

@@ -156,4 +156,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The device's memory now.
     fn memory(&self) -> DeviceMemory;
+
+    /// Waits until nothing can run any more, because what runs requests has ended.
+    fn stopped(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 }

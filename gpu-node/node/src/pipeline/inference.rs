@@ -173,6 +173,10 @@ impl Engine for Inference {
     fn memory(&self) -> DeviceMemory {
         self.meter.memory()
     }
+
+    fn stopped(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.commands.closed())
+    }
 }
 
 /// The device may have work to finish before it gives memory back.

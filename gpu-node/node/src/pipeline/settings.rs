@@ -15,6 +15,11 @@ const QUALITY_DEFAULT: u8 = 7;
 /// Faces of a model that asks for no number: enough for a smooth outline at arm's length, about 1 MB of geometry.
 const TARGET_FACES_DEFAULT: u32 = 30_000;
 
+/// Points per decoder pass once memory has run out with as many as seemed to fit: a few tens of megabytes.
+const CHUNK_POINTS_REDUCED: u32 = 8_192;
+/// Fewer points per pass save no memory that counts, and cost a lot of time.
+const CHUNK_POINTS_MIN: u32 = 512;
+
 /// Who chose the quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QualitySource {
@@ -118,6 +123,18 @@ impl Settings {
         })
     }
 
+    /// Half as much at one time, for the same result: the batch, and the points that go through a decoder together.
+    /// `None` where both are at their least.
+    pub fn halved(&self) -> Option<Settings> {
+        let batch = (self.batch / 2).max(1);
+        let chunk_points = match self.chunk_points_max {
+            None => CHUNK_POINTS_REDUCED,
+            Some(points) => (points / 2).max(CHUNK_POINTS_MIN.min(points)),
+        };
+        let halved = Settings { batch, chunk_points_max: Some(chunk_points), ..self.clone() };
+        (halved != *self).then_some(halved)
+    }
+
     /// What the job object says about the model.
     pub fn choice(&self, key: &ModelKey) -> ModelChoice {
         ModelChoice {
@@ -166,5 +183,19 @@ mod tests {
         assert_eq!(least.lowered(), None);
         let exact = Settings::decide(&JobOptions { exact: true, ..options });
         assert_eq!(exact.lowered(), None);
+    }
+
+    #[test]
+    fn halving_ends_and_keeps_everything_that_the_result_depends_on() {
+        let whole = Settings::decide(&JobOptions { quality: Some(5), exact: true, ..JobOptions::default() });
+        assert_eq!(whole.batch, 2);
+        let mut half = whole.halved().unwrap();
+        assert_eq!((half.batch, half.chunk_points_max), (1, Some(CHUNK_POINTS_REDUCED)));
+        while let Some(less) = half.halved() {
+            assert!(less.chunk_points_max < half.chunk_points_max);
+            half = less;
+        }
+        let as_before = Settings { batch: whole.batch, chunk_points_max: None, ..half };
+        assert_eq!(as_before, whole);
     }
 }

@@ -27,7 +27,9 @@ impl FailureClass {
         match error {
             PipelineError::OutOfMemory(_) => Self::OutOfMemory,
             PipelineError::WeightsMissing(_) | PipelineError::WeightsUnusable { .. } => Self::WeightsMissing,
-            PipelineError::Busy => Self::Connection,
+            PipelineError::Busy | PipelineError::ModelNotReady(_) | PipelineError::NotInstalled(_) => {
+                Self::Connection
+            }
             PipelineError::TimedOut { .. } => Self::TimeOut,
             PipelineError::NoSubject | PipelineError::InvalidImage(_) | PipelineError::NotSupported(_) => {
                 Self::BadInput

@@ -31,6 +31,9 @@ struct Heartbeat {
     #[serde(default)]
     models: Vec<ModelView>,
     jobs_running: usize,
+    /// `ready`, `draining`, or the fault that the node goes with.
+    #[serde(default)]
+    state: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,11 +48,14 @@ pub(crate) async fn heartbeats(node: Arc<NodeContext>) {
     let mut ticks = interval(NODE_TTL / 3);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut models_changed = node.models.changes();
+    let mut told = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             // An operator who has loaded a model looks for it at once.
             Ok(()) = models_changed.changed() => {}
+            // A fault is told at once, and then at each tick like everything else.
+            _ = node.health.failed(), if !told => told = true,
         }
         let models = node.models.views();
         let heartbeat = Heartbeat {
@@ -61,6 +67,7 @@ pub(crate) async fn heartbeats(node: Arc<NodeContext>) {
             families: served(&models),
             models,
             jobs_running: node.active.len(),
+            state: state(&node).to_owned(),
         };
         let Ok(value) = serde_json::to_vec(&heartbeat) else { continue };
         if let Err(error) = node.bus.nodes.put(node.id.as_str(), value.into()).await {
@@ -85,6 +92,14 @@ fn served(models: &[ModelView]) -> Vec<Family> {
     }
     let family = |model: &&ModelView| Family { name: model.family.clone(), version: model.version.clone() };
     served.values().map(family).collect()
+}
+
+fn state(node: &NodeContext) -> &'static str {
+    match node.health.fault() {
+        Some(fault) => fault.as_str(),
+        None if *node.draining.borrow() => "draining",
+        None => "ready",
+    }
 }
 
 /// Says goodbye, so that nobody counts on a node that has stopped.
@@ -210,6 +225,7 @@ mod tests {
             families: vec![Family { name: "silhouette".to_owned(), version: version.to_owned() }],
             models: Vec::new(),
             jobs_running: 0,
+            state: "ready".to_owned(),
         }
     }
 

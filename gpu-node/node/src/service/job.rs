@@ -6,7 +6,7 @@
 //!   ┌ fetch and check the picture ┐
 //!   └ line up for the device, CAS Processing ┘   both at once; a stop signal ends either
 //!        ▼
-//!   generate (progress by CAS, thinned out) ─▶ verdict ─▶ store result, CAS end ─▶ settle the message
+//!   generate (`generation`: tries, recovery, progress) ─▶ verdict ─▶ store result, CAS end ─▶ settle the message
 //! ```
 //! The message is settled last, so whatever is killed, the job is delivered again and the record tells the
 //! next node where it stands. A start takes the record over (its `attempt` is the fencing token): only the
@@ -17,29 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
-use bytes::Bytes;
 use orfeas_protocol::problem::Code;
 use orfeas_protocol::view::JobError;
 use orfeas_protocol::{JobId, JobRecord, JobStatus, NodeId};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::active::{ActiveGuard, ActiveJob};
 use super::entropy::now;
 use super::node::{NodeContext, drained};
 use super::picture::{CheckedPicture, PictureError};
-use super::progress::{Due, JobMonitor, Progress, ReportGate, Stop, StopSignal};
+use super::progress::{Stop, StopSignal};
 use super::records::{ChangeError, RecordError, Stored};
 use super::retry::Backoff;
-use super::verdict::{Verdict, after_failure, before_start, judge};
+use super::verdict::{Verdict, after_failure, before_start};
 use super::{ending, outcome};
-use crate::pipeline::{Generated, GenerationRequest, PipelineError, Settings};
 use crate::scheduler::DeviceSlot;
 
 /// A change of state in the middle of a job: beyond this the queue has given the job away anyway.
 pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(60);
-/// A progress report that comes later is not worth its wait.
-const REPORT_LIMIT: Duration = Duration::from_secs(2);
 /// Deliveries that led to no start, such as of a node that dies while it reads the picture, end here.
 const IDLE_DELIVERIES_MAX: i64 = 50;
 
@@ -81,7 +77,7 @@ pub(super) struct Attempt {
     pub(super) id: JobId,
     pub(super) stored: Stored,
     pub(super) owner: Owner,
-    active: ActiveGuard,
+    pub(super) active: ActiveGuard,
     deliveries: i64,
 }
 
@@ -191,78 +187,6 @@ impl Attempt {
         Ok((picture?, started?))
     }
 
-    async fn generate(mut self, picture: CheckedPicture, slot: DeviceSlot) -> Settlement {
-        let attempt = self.stored.record.job.attempt;
-        tracing::info!(job = %self.id, attempt, "job started");
-        let outcome = self.run_pipeline(picture.bytes).await;
-        drop(slot);
-        if let Err(error) = &outcome
-            && !matches!(error, PipelineError::Cancelled)
-        {
-            tracing::warn!(job = %self.id, attempt, %error, "pipeline failed");
-        }
-        let verdict = judge(outcome, self.active.stop.raised(), attempt, self.node.work.attempts_max);
-        self.carry_out(verdict).await
-    }
-
-    async fn run_pipeline(&mut self, image: Bytes) -> Result<Generated, PipelineError> {
-        let record = &self.stored.record;
-        let settings = Settings::decide(&record.options);
-        let request = GenerationRequest { image, job_type: record.job.job_type, settings };
-        let family = record.options.model.as_deref().unwrap_or(self.node.engine.default_family());
-        let limit = self.node.models.lease_limit();
-        let lease = self.node.models.lease(family, None, limit).await?;
-        let (monitor, progress) = JobMonitor::new(self.active.stop.clone());
-        let node = self.node.clone();
-        tokio::select! {
-            biased;
-            run = node.engine.run(lease.key().clone(), request, Box::new(monitor)) => run.outcome,
-            // A report that is cut off leaves an old revision behind; the next change reads again.
-            () = self.report(progress) => Err(PipelineError::Stopped),
-        }
-    }
-
-    /// Writes progress into the record until the pipeline ends. Never ends by itself.
-    async fn report(&mut self, mut latest: watch::Receiver<Option<Progress>>) {
-        let mut gate = ReportGate::new(Instant::now());
-        let mut wake_at = None;
-        loop {
-            let changed = async {
-                if latest.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            match wake_at {
-                Some(at) => tokio::select! { () = changed => {}, () = sleep_until(at) => {} },
-                None => changed.await,
-            }
-            let Some(progress) = *latest.borrow_and_update() else { continue };
-            wake_at = match gate.due(progress, Instant::now()) {
-                Due::Never => None,
-                Due::At(at) => Some(at),
-                Due::Now => {
-                    self.report_once(progress).await;
-                    gate.reported(progress, Instant::now());
-                    None
-                }
-            };
-        }
-    }
-
-    async fn report_once(&mut self, progress: Progress) {
-        let owner = &self.owner;
-        let changed = self.node.records.change(&mut self.stored, REPORT_LIMIT, |record| {
-            owner.check(record)?;
-            record.advance(progress.stage, progress.percent).map_err(|_| Refusal::TakenOver)
-        });
-        match changed.await {
-            Ok(()) if self.stored.record.is_cancel_requested() => self.active.stop.raise(Stop::Cancelled),
-            Ok(()) => {}
-            Err(ChangeError::Refused(_)) => self.active.stop.raise(Stop::Lost),
-            Err(ChangeError::Record(error)) => tracing::debug!(job = %self.id, %error, "progress not noted"),
-        }
-    }
-
     async fn interrupted(mut self, interruption: Interruption) -> Settlement {
         let attempt = self.stored.record.job.attempt.max(1);
         let attempts_max = self.node.work.attempts_max;
@@ -287,7 +211,7 @@ impl Attempt {
         self.carry_out(verdict).await
     }
 
-    async fn carry_out(mut self, verdict: Verdict) -> Settlement {
+    pub(super) async fn carry_out(mut self, verdict: Verdict) -> Settlement {
         match verdict {
             Verdict::Store(generated) => outcome::store(&mut self, *generated).await,
             Verdict::Cancel => ending::cancel(&mut self).await,

@@ -6,6 +6,7 @@
 //!                  │
 //!   endpoints ─▶ submission ─▶ picture, records, queue          requests of other systems
 //!   worker ────▶ job ────────▶ picture, records ─▶ scheduler    the queue's jobs
+//!                  ├▶ generation ─▶ engine, recovery            their runs
 //!                  └▶ verdict ─▶ outcome (result) | ending      how they end
 //!   watcher ───▶ stop signals, open jobs ─▶ sweeper             what the records say
 //!   inventory ─▶ heartbeats, `models`;   model_commands ─▶ load, unload, reload
@@ -19,6 +20,7 @@ mod durability;
 mod ending;
 mod endpoints;
 mod entropy;
+mod generation;
 mod inventory;
 mod job;
 mod model_commands;
@@ -36,6 +38,7 @@ mod submission;
 mod sweeper;
 mod verdict;
 mod watcher;
+mod weights;
 mod worker;
 
 use std::sync::Arc;
@@ -55,6 +58,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::models::{ModelCache, Unlimited};
 use crate::pipeline::Engine;
+use crate::recovery::{Fault, Health, Mirror};
 use crate::scheduler::DeviceQueue;
 use active::ActiveJobs;
 use bus::Bus;
@@ -63,6 +67,7 @@ use node::NodeContext;
 use picture::Pictures;
 use records::Records;
 use watcher::OpenJobs;
+use weights::Weights;
 use worker::Worker;
 
 /// The service cannot start.
@@ -79,7 +84,7 @@ pub enum StartError {
 /// The running service.
 pub struct Service {
     node: Arc<NodeContext>,
-    drain: watch::Sender<bool>,
+    drain: Arc<watch::Sender<bool>>,
     endpoints: Endpoints,
     worker: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
@@ -99,6 +104,7 @@ impl Service {
         let bus = Bus::open(connection, config.region.clone()).await?;
         let (drain, draining) = watch::channel(false);
         let models = ModelCache::new(engine.clone(), config.models.clone(), metrics.clone());
+        let drain = Arc::new(drain);
         let node = Arc::new(NodeContext {
             id: config.node_id.clone(),
             channels: config.channels.clone(),
@@ -110,6 +116,8 @@ impl Service {
             models,
             device: DeviceQueue::default(),
             active: ActiveJobs::default(),
+            health: Health::default(),
+            weights: Weights::new(mirror(config)),
             metrics,
             draining,
         });
@@ -124,6 +132,7 @@ impl Service {
             tokio::spawn(model_commands::serve(node.clone(), commands)),
             // No budget of memory stands behind it yet.
             tokio::spawn(node.models.clone().drive(Arc::new(Unlimited))),
+            tokio::spawn(care_for_health(node.clone(), drain.clone())),
         ];
         Ok(Self { node, drain, endpoints, worker: tokio::spawn(worker.run()), background })
     }
@@ -131,6 +140,11 @@ impl Service {
     /// Whether the node can take work.
     pub fn readiness(&self) -> Arc<dyn Readiness> {
         self.node.clone()
+    }
+
+    /// The node's health: a fault means that the process has to be replaced once it has drained.
+    pub fn health(&self) -> Health {
+        self.node.health.clone()
     }
 
     /// Stops: no new work, running jobs may end within the drain limit, the rest goes back into the queue.
@@ -147,9 +161,27 @@ impl Service {
     }
 }
 
+/// A node with a fault stops taking work at once, whoever asks it to stop later.
+async fn care_for_health(node: Arc<NodeContext>, drain: Arc<watch::Sender<bool>>) {
+    tokio::select! {
+        () = node.engine.stopped() => node.health.fail(Fault::InferenceStopped),
+        _ = node.health.failed() => {}
+    }
+    drain.send_replace(true);
+}
+
+/// Where missing weights come from.
+fn mirror(config: &Config) -> Option<Mirror> {
+    let source = config.models_source.clone()?;
+    let models = config.models_folder.clone().or_else(crate::pipeline::models::default_folder)?;
+    Some(Mirror::new(source, models))
+}
+
 impl Readiness for NodeContext {
     fn obstacle(&self) -> Option<&'static str> {
-        if *self.draining.borrow() {
+        if let Some(fault) = self.health.fault() {
+            Some(fault.obstacle())
+        } else if *self.draining.borrow() {
             Some("the node is stopping")
         } else if !self.bus.connection.is_up() {
             Some("nats is not connected")

@@ -11,10 +11,12 @@ use super::active::ActiveJobs;
 use super::bus::Bus;
 use super::picture::Pictures;
 use super::records::Records;
+use super::weights::Weights;
 use crate::config::WorkConfig;
 use crate::metrics::Metrics;
 use crate::models::ModelCache;
 use crate::pipeline::Engine;
+use crate::recovery::Health;
 use crate::scheduler::DeviceQueue;
 
 /// The node, as its tasks see it.
@@ -29,6 +31,9 @@ pub(crate) struct NodeContext {
     pub(crate) models: ModelCache,
     pub(crate) device: DeviceQueue,
     pub(crate) active: ActiveJobs,
+    /// What only a new process heals.
+    pub(crate) health: Health,
+    pub(crate) weights: Weights,
     pub(crate) metrics: Arc<Metrics>,
     /// Turns true once, when the node is asked to stop.
     pub(crate) draining: watch::Receiver<bool>,

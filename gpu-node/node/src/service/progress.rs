@@ -1,12 +1,13 @@
 //! Between the inference thread and the job's task: progress out, stop signals in.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant as Moment};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::pipeline::Monitor;
+use crate::recovery::Pulse;
 
 /// Each report is a compare-and-set that the server flushes to its disk: four a second are enough for eyes.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
@@ -70,26 +71,30 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub(crate) struct JobMonitor {
     stop: StopSignal,
+    pulse: Arc<Pulse>,
     progress: watch::Sender<Option<Progress>>,
 }
 
 impl JobMonitor {
     /// A monitor, and the receiver of the latest progress.
-    pub(crate) fn new(stop: StopSignal) -> (Self, watch::Receiver<Option<Progress>>) {
+    pub(crate) fn new(stop: StopSignal, pulse: Arc<Pulse>) -> (Self, watch::Receiver<Option<Progress>>) {
         let (progress, receiver) = watch::channel(None);
-        (Self { stop, progress }, receiver)
+        (Self { stop, pulse, progress }, receiver)
     }
 }
 
 impl Monitor for JobMonitor {
     fn progress(&mut self, stage: &'static str, fraction: f32) {
+        self.pulse.beat(Moment::now());
         // `as` saturates, and takes NaN to 0.
         let percent = (fraction * 100.0) as u8;
         self.progress.send_replace(Some(Progress { stage, percent: percent.min(100) }));
     }
 
     fn is_cancelled(&self) -> bool {
-        self.stop.raised().is_some()
+        let now = Moment::now();
+        self.pulse.beat(now);
+        self.pulse.is_overdue(now) || self.stop.raised().is_some()
     }
 }
 
@@ -133,6 +138,16 @@ impl ReportGate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recovery::PulseLimits;
+
+    fn pulse(run: Duration) -> Arc<Pulse> {
+        let limits = PulseLimits { run, silence: Duration::from_secs(60) };
+        Arc::new(Pulse::begin(limits, Moment::now()))
+    }
+
+    fn monitor(stop: StopSignal) -> (JobMonitor, watch::Receiver<Option<Progress>>) {
+        JobMonitor::new(stop, pulse(Duration::from_secs(60)))
+    }
 
     fn shape(percent: u8) -> Progress {
         Progress { stage: "shape", percent }
@@ -164,7 +179,7 @@ mod tests {
 
     #[test]
     fn fractions_outside_of_their_range_are_held_at_its_ends() {
-        let (mut monitor, receiver) = JobMonitor::new(StopSignal::new());
+        let (mut monitor, receiver) = monitor(StopSignal::new());
         for (fraction, percent) in [(-1.0, 0), (f32::NAN, 0), (0.429, 42), (7.0, 100)] {
             monitor.progress("shape", fraction);
             assert_eq!(*receiver.borrow(), Some(shape(percent)));
@@ -174,10 +189,16 @@ mod tests {
     #[tokio::test]
     async fn the_pipeline_sees_a_raised_signal() {
         let signal = StopSignal::new();
-        let (monitor, _receiver) = JobMonitor::new(signal.clone());
+        let (monitor, _receiver) = monitor(signal.clone());
         assert!(!monitor.is_cancelled());
         signal.raise(Stop::Cancelled);
         assert!(monitor.is_cancelled());
         assert_eq!(signal.wait().await, Stop::Cancelled);
+    }
+
+    #[test]
+    fn a_run_over_its_time_is_asked_to_stop() {
+        let (monitor, _receiver) = JobMonitor::new(StopSignal::new(), pulse(Duration::ZERO));
+        assert!(monitor.is_cancelled());
     }
 }

@@ -8,6 +8,7 @@ use orfeas_protocol::view::JobError;
 use super::progress::Stop;
 use super::retry::Backoff;
 use crate::pipeline::{Generated, PipelineError};
+use crate::recovery::FailureClass;
 
 /// What becomes of a job.
 #[derive(Debug)]
@@ -28,9 +29,24 @@ pub(crate) enum Verdict {
     Forget,
 }
 
+/// How the last try of a run ended.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: PipelineError,
+    pub(crate) class: FailureClass,
+    /// The request forbids what lowers the quality.
+    exact: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(error: PipelineError, exact: bool) -> Self {
+        Self { class: FailureClass::of(&error), error, exact }
+    }
+}
+
 /// Decides after a run. `attempt` counts the starts so far, this one included.
 pub(crate) fn judge(
-    outcome: Result<Generated, PipelineError>,
+    outcome: Result<Generated, Failure>,
     stop: Option<Stop>,
     attempt: u32,
     attempts_max: u32,
@@ -39,8 +55,22 @@ pub(crate) fn judge(
         (_, Some(Stop::Lost)) => Verdict::Forget,
         (_, Some(Stop::Cancelled)) => Verdict::Cancel,
         (Ok(generated), _) => Verdict::Store(Box::new(generated)),
-        (Err(PipelineError::Cancelled), Some(Stop::Draining)) => Verdict::GiveBack,
-        (Err(error), _) => after_failure(job_error(&error), attempt, attempts_max),
+        (Err(Failure { error: PipelineError::Cancelled, .. }), Some(Stop::Draining)) => Verdict::GiveBack,
+        (Err(failure), _) => after_run(&failure, attempt, attempts_max),
+    }
+}
+
+/// Decides after a run that the recovery ladder could not save.
+fn after_run(failure: &Failure, attempt: u32, attempts_max: u32) -> Verdict {
+    let error = job_error(&failure.error);
+    match failure.class {
+        // Nothing is wrong with the job as far as we know; its starts are counted in case there is.
+        FailureClass::DeviceLost if attempt < attempts_max => Verdict::GiveBack,
+        FailureClass::BadInput | FailureClass::WeightsMissing => Verdict::Fail(error),
+        // What would have helped was a lower quality, and the caller does not want that anywhere.
+        FailureClass::OutOfMemory if failure.exact => Verdict::GiveUp(error),
+        class if !class.may_succeed_elsewhere() => Verdict::GiveUp(error),
+        _ => after_failure(error, attempt, attempts_max),
     }
 }
 
@@ -82,7 +112,7 @@ mod tests {
     const MAX: u32 = 5;
 
     fn failed(error: PipelineError, stop: Option<Stop>, attempt: u32) -> Verdict {
-        judge(Err(error), stop, attempt, MAX)
+        judge(Err(Failure::new(error, false)), stop, attempt, MAX)
     }
 
     #[test]
@@ -115,5 +145,30 @@ mod tests {
     fn a_job_that_has_used_up_its_starts_is_not_started_again() {
         assert!(before_start(MAX - 1, MAX).is_none());
         assert_eq!(before_start(MAX, MAX).map(|error| error.code), Some(Code::Internal));
+    }
+
+    #[test]
+    fn a_job_of_a_node_that_has_to_go_is_given_back_until_its_last_start() {
+        let lost = || PipelineError::DeviceLost("illegal memory access".to_owned());
+        assert!(matches!(failed(lost(), None, 1), Verdict::GiveBack));
+        assert!(matches!(failed(PipelineError::Stopped, None, 1), Verdict::GiveBack));
+        assert!(matches!(failed(lost(), None, MAX), Verdict::GiveUp(_)), "it may be the job that does it");
+    }
+
+    #[test]
+    fn a_run_over_its_time_is_not_started_again() {
+        let late = PipelineError::TimedOut { limit: Duration::from_secs(600) };
+        let verdict = failed(late, None, 1);
+        assert!(matches!(verdict, Verdict::GiveUp(error) if error.code == Code::DeadlineExceeded));
+    }
+
+    #[test]
+    fn too_little_memory_is_tried_elsewhere_unless_the_request_is_exact() {
+        let full = || PipelineError::OutOfMemory("x".to_owned());
+        assert!(matches!(failed(full(), None, 1), Verdict::Retry { .. }));
+        match judge(Err(Failure::new(full(), true)), None, 1, MAX) {
+            Verdict::GiveUp(error) => assert_eq!(error.code, Code::GpuMemoryInsufficient),
+            other => panic!("{other:?}"),
+        }
     }
 }

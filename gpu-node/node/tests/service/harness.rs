@@ -18,11 +18,14 @@ use orfeas_node::pipeline::{
     DeviceMemory, Engine, Generated, GenerationRequest, LoadedModel, MeshReport, ModelKey, ModelSource,
     Monitor, PipelineError, Run, Settings,
 };
-use orfeas_node::service::{CONNECT_LIMIT, Connection, Service, provision};
+use orfeas_node::recovery::Health;
+use orfeas_node::service::{CONNECT_LIMIT, Connection, Service, check_durability, provision};
 use orfeas_protocol::view::ModelChoice;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
+
+use crate::acts::Acts;
 
 /// Long enough for two busy cores, short enough to notice.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,15 +35,39 @@ pub(crate) struct Server {
     child: Child,
     dir: TempDir,
     port: u16,
+    monitor: Option<u16>,
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With its monitoring port open.
+    pub(crate) async fn start_monitored() -> Self {
+        Self::start_with(Some(free_port())).await
+    }
+
+    async fn start_with(monitor: Option<u16>) -> Self {
         let dir = TempDir::new().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { child: spawn_server(dir.path(), port), dir, port };
+        let port = free_port();
+        let server = Self { child: spawn_server(dir.path(), port, monitor), dir, port, monitor };
         server.client().await;
         server
+    }
+
+    /// The URL of the monitoring port.
+    pub(crate) fn monitor(&self) -> String {
+        format!("http://127.0.0.1:{}", self.monitor.unwrap())
+    }
+
+    /// What the node would warn of at its start; `monitor` is empty or a URL.
+    pub(crate) async fn durability_findings(&self, monitor: &str) -> Vec<String> {
+        let mut config = config(self, "");
+        config.nats.monitor = (!monitor.is_empty()).then(|| monitor.parse().unwrap());
+        let metrics = Arc::new(Metrics::new());
+        let connection = Connection::open(&config.nats, "test", CONNECT_LIMIT, metrics).await.unwrap();
+        check_durability(&connection, &config).await.unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -55,7 +82,7 @@ impl Server {
     pub(crate) async fn crash_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn_server(self.dir.path(), self.port);
+        self.child = spawn_server(self.dir.path(), self.port, self.monitor);
         self.client().await;
     }
 }
@@ -67,16 +94,23 @@ impl Drop for Server {
     }
 }
 
-fn spawn_server(dir: &Path, port: u16) -> Child {
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn spawn_server(dir: &Path, port: u16, monitor: Option<u16>) -> Child {
     let program = std::env::var_os("ORFEAS_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from);
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/nats/nats-server.conf");
     let mut command = Command::new(program);
     command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(dir);
+    if let Some(monitor) = monitor {
+        command.args(["-m", &monitor.to_string()]);
+    }
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nats-server: run `cargo xtask setup`")
 }
 
 /// The scripted families; runs end as their names say: `gated` when the gate opens.
-const FAMILIES: [&str; 4] = ["ok", "gated", "no-subject", "panics"];
+const FAMILIES: [&str; 5] = ["ok", "gated", "no-subject", "panics", "acts"];
 
 /// A family that is always there and weighs nothing.
 struct ScriptedSource(&'static str);
@@ -112,6 +146,8 @@ pub(crate) struct Script {
     pub(crate) began: Mutex<Vec<u64>>,
     installed: Mutex<Vec<ModelKey>>,
     mended: AtomicBool,
+    /// What the family `acts` does.
+    pub(crate) acts: Acts,
 }
 
 impl Script {
@@ -157,6 +193,7 @@ impl Engine for Script {
     }
 
     fn trim(&self) -> BoxFuture<'_, ()> {
+        self.acts.trims.fetch_add(1, Ordering::SeqCst);
         Box::pin(async {})
     }
 
@@ -171,14 +208,29 @@ impl Engine for Script {
             let others = self.running.fetch_add(1, Ordering::SeqCst);
             assert_eq!(others, 0, "one job at a time on the device");
             self.began.lock().unwrap().push(request.settings.seed);
+            let running = Running(&self.running);
             let outcome = self.play(&key, &request, monitor.as_mut()).await;
-            self.running.fetch_sub(1, Ordering::SeqCst);
+            drop(running);
             Run { outcome, peak_bytes: 0, leaked_bytes: 0 }
         })
     }
 
     fn memory(&self) -> DeviceMemory {
-        DeviceMemory::default()
+        self.acts.memory()
+    }
+
+    fn stopped(&self) -> BoxFuture<'_, ()> {
+        let mut ended = self.acts.ended.subscribe();
+        Box::pin(async move { drop(ended.wait_for(|ended| *ended).await) })
+    }
+}
+
+/// A run that is counted, also one that is dropped in its middle.
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -195,6 +247,7 @@ impl Script {
             "panics" if !self.mended.load(Ordering::SeqCst) => {
                 return Err(PipelineError::Panicked { stage: "shape", message: "scripted".to_owned() });
             }
+            "acts" => self.acts.play(request, monitor).await?,
             "gated" => {
                 let mut gate = self.gate.subscribe();
                 // The pipeline's steps: between two of them it looks at its monitor.
@@ -267,6 +320,11 @@ impl Node {
     /// `kill -9`: nothing of it runs on.
     pub(crate) fn kill(mut self) {
         self.runtime.take().unwrap().shutdown_background();
+    }
+
+    /// The running node's health.
+    pub(crate) fn health(&self) -> Health {
+        self.service.as_ref().unwrap().health()
     }
 
     /// Whether the running node can take work.

@@ -4,10 +4,12 @@
 //! The server is `$ORFEAS_NATS_SERVER`, or `nats-server` from the path.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod acts;
 mod dead;
 mod faults;
 mod harness;
 mod jobs;
 mod models;
+mod recovery;
 mod requests;
 mod streams;

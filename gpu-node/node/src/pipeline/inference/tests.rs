@@ -248,3 +248,51 @@ async fn models_come_and_go_while_another_one_runs() {
     let gone = run_on(&inference, request(BALL), watcher().0).await;
     assert!(matches!(gone, Err(PipelineError::NotInstalled(_))), "it did not come back");
 }
+
+/// Asks libtorch for more memory than there is as soon as a stage begins, while it holds a little.
+struct Greedy(Stage);
+
+impl Monitor for Greedy {
+    fn progress(&mut self, stage: &'static str, _fraction: f32) {
+        if stage == self.0.as_str() {
+            let held = tch::Tensor::ones([HELD_BYTES / 4], (tch::Kind::Float, Device::Cpu));
+            let _refused = tch::Tensor::zeros([1 << 44], (tch::Kind::Float, Device::Cpu));
+            drop(held);
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+const HELD_BYTES: i64 = 64 << 20;
+
+#[tokio::test]
+async fn libtorchs_out_of_memory_at_any_stage_is_told_as_such_and_leaves_nothing_behind() {
+    let inference = inference();
+    run_on(&inference, request(BALL), watcher().0).await.unwrap();
+    let baseline = inference.memory().allocated_bytes;
+    for stage in Stage::ALL {
+        let run = inference.run(key(), request(BALL), Box::new(Greedy(stage))).await;
+        assert!(matches!(run.outcome, Err(PipelineError::OutOfMemory(_))), "{stage:?}: {:?}", run.outcome);
+        assert_eq!(run.leaked_bytes, 0, "{stage:?}");
+    }
+    // Eight runs held 512 MiB between them; other tests of this process may hold a little at the same time.
+    let left = inference.memory().allocated_bytes.saturating_sub(baseline);
+    assert!(left < 4 * HELD_BYTES as u64, "{left} bytes are left");
+    run_on(&inference, request(BALL), watcher().0).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_inference_thread_that_has_ended_is_noticed_by_who_waits_for_it() {
+    let (commands, inbox) = mpsc::channel(1);
+    let inference = Inference { commands, ..inference() };
+    let stopped = inference.stopped();
+    let mut stopped = Box::pin(stopped);
+    assert!(futures::poll!(stopped.as_mut()).is_pending(), "it lives");
+    drop(inbox);
+    stopped.await;
+    let run = inference.run(key(), request(BALL), Box::new(watcher().0)).await;
+    assert!(matches!(run.outcome, Err(PipelineError::Stopped)));
+}
