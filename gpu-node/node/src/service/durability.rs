@@ -75,7 +75,8 @@ impl Kept {
             on_disk: info.config.storage == StorageType::File,
             acknowledged_early: info.config.persist_mode == Some(PersistenceMode::Async),
             replicas: info.config.num_replicas,
-            clustered: info.cluster.is_some(),
+            // A server by itself names itself as the leader, of no cluster.
+            clustered: info.cluster.as_ref().is_some_and(|cluster| cluster.name.is_some()),
         }
     }
 }
