@@ -10,7 +10,7 @@
 //!
 //! Nothing here knows NATS, HTTP or job records; nothing outside names a tensor.
 
-mod background;
+pub(crate) mod background;
 mod decode;
 mod direct;
 mod distance;
@@ -37,6 +37,7 @@ use orfeas_protocol::view::ModelChoice;
 pub use direct::generate;
 pub use engine::{DeviceMemory, Engine, LoadedModel, ModelKey, ModelSource, Run};
 pub use error::PipelineError;
+pub use hunyuan::{NeuralConfig, Offload, ParseOffloadError};
 pub use inference::{Inference, InferenceConfig, StartError};
 pub use orfeas_geometry::MeshReport;
 pub use settings::{QualitySource, Settings};
@@ -90,7 +91,7 @@ pub struct CutOut {
 /// The picture cannot be decoded, or has no subject.
 pub fn cut_out(file: &[u8], removal: BackgroundRemoval) -> Result<CutOut, PipelineError> {
     let picture = decode::decode(file)?;
-    let mask = background::remove(&picture, removal)?;
+    let mask = background::remove(&picture, removal, None)?;
     let (width, height) = (picture.colour.width(), picture.colour.height());
     let mask = mask.resized(width, height);
     let rgba = picture.colour.zip(&mask, |[r, g, b, _], alpha| [r, g, b, (alpha * 255.0).round() as u8]);

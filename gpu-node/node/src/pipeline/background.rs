@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  alpha that cuts something out ──▶ the mask
+//!  weights of a network are installed (network.rs) ──▶ what it sees
 //!  otherwise: backdrop + mixtures + random walker (segment.rs, ~400 pixels) ──▶ guided enlargement ──▶ the mask
 //!             a border too busy for a backdrop: what stands out + mixtures + random walker (scene.rs) ──▶ the same
 //! ```
@@ -11,6 +12,7 @@ mod flood;
 mod guided;
 mod letterbox;
 mod mixture;
+pub(crate) mod network;
 mod parts;
 mod saliency;
 mod scene;
@@ -20,6 +22,8 @@ mod superpixels;
 mod walker;
 
 use orfeas_protocol::options::BackgroundRemoval;
+
+pub(crate) use network::SubjectNetwork;
 
 use super::PipelineError;
 use super::decode::Picture;
@@ -56,7 +60,11 @@ const WIRE_GAIN: f32 = 1.35;
 ///
 /// # Errors
 /// [`PipelineError::NoSubject`] when nothing, or all, of the picture stands out.
-pub(crate) fn remove(picture: &Picture, removal: BackgroundRemoval) -> Result<Raster<f32>, PipelineError> {
+pub(crate) fn remove(
+    picture: &Picture,
+    removal: BackgroundRemoval,
+    network: Option<&SubjectNetwork>,
+) -> Result<Raster<f32>, PipelineError> {
     let (width, height) = raster::fit(picture.colour.width(), picture.colour.height(), MASK_SIDE_MAX);
     let alpha = picture.colour.map(|[.., a]| f32::from(a) / 255.0).resized(width, height);
     let transparent = part(&alpha, |a| a < 0.5);
@@ -67,7 +75,10 @@ pub(crate) fn remove(picture: &Picture, removal: BackgroundRemoval) -> Result<Ra
             accept(mask, DRAWN_PART_MIN, PINHOLE_DRAWN, 1.0)
         }
         BackgroundRemoval::Auto | BackgroundRemoval::Always => {
-            let mask = by_colour(&flattened(picture, (width, height)))?;
+            let mask = match network {
+                Some(network) => network.coverage(picture, (width, height))?,
+                None => by_colour(&flattened(picture, (width, height)))?,
+            };
             accept(mask.zip(&alpha, |m, a| m.min(a)), FOUND_PART_MIN, PINHOLE_FOUND, SUBJECT_PART_MAX)
         }
     }

@@ -35,7 +35,7 @@ pub(crate) trait Family {
 pub(super) fn registry(device: Device, config: &InferenceConfig) -> Vec<Box<dyn ModelSource>> {
     vec![
         Box::new(SilhouetteSource::new(device)),
-        Box::new(HunyuanSource::new(config.models_folder.clone(), device)),
+        Box::new(HunyuanSource::new(config.models_folder.clone(), device, config.neural)),
     ]
 }
 

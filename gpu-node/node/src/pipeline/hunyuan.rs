@@ -6,20 +6,24 @@
 //!
 //! A model folder that cannot be used fails its own jobs, with the reason, and leaves the other families alone.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use orfeas_nets::checkpoint::{Checkpoint, Networks, default_kind};
+use orfeas_nets::checkpoint::Checkpoint;
 use orfeas_nets::conditioner::View;
 use orfeas_nets::config::Config;
+use orfeas_nets::footprint::{Footprint, Job};
+use orfeas_nets::precision::Precision;
+use orfeas_nets::residence::{Residence, ResidentNetworks};
 use orfeas_nets::sampling::{Start, noise, sample};
 use orfeas_nets::schedule::Schedule;
-use orfeas_nets::volume::{self, CPU_CHUNK_POINTS, DEFAULT_BOUND, Method, Request};
+use orfeas_nets::volume::{self, CPU_CHUNK_POINTS, DEFAULT_BOUND, Method, Request, Scale};
 use orfeas_nets::{Error, picture};
 use orfeas_protocol::preset::Preset;
 use orfeas_torch::{FailureClass, attempt, memory};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::engine::{LoadedModel, ModelSource};
 use super::family::{Family, Shape, Subject, Volume};
@@ -34,11 +38,53 @@ const COARSEST_RESOLUTION: i64 = 64;
 const DENOISING_BEGINS: f32 = 0.1;
 const DECODING_BEGINS: f32 = 0.6;
 
+/// When networks that are not in use leave the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offload {
+    /// Where the device has not room for all of them at once.
+    #[default]
+    Auto,
+    /// Always: one network at a time.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A text that says of no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time to offload: expected auto, always or never")]
+pub struct ParseOffloadError(String);
+
+impl std::str::FromStr for Offload {
+    type Err = ParseOffloadError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(ParseOffloadError(text.chars().take(32).collect())),
+        }
+    }
+}
+
+/// How the networks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NeuralConfig {
+    /// The type in which they compute.
+    pub precision: Precision,
+    /// When those that are not in use leave the device.
+    pub offload: Offload,
+    /// Gives shapes the published pipeline's scale, which is off by one cell: for comparison with its results.
+    pub reference_compatible: bool,
+}
+
 /// Where the family comes from: the model folder that is there at the time.
 #[derive(Debug)]
 pub(super) struct HunyuanSource {
     models_folder: Option<PathBuf>,
     device: Device,
+    neural: NeuralConfig,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -53,14 +99,37 @@ struct Seen {
 #[derive(Debug, Clone)]
 struct Content {
     version: String,
-    weights_bytes: u64,
-    /// What a job needs beside the weights and the grid.
-    working_bytes: u64,
+    /// By preset, from the fastest.
+    footprints: [Footprint; 3],
+    residence: Residence,
+}
+
+impl Content {
+    fn footprint(&self, preset: Preset) -> &Footprint {
+        let [fast, balanced, quality] = &self.footprints;
+        match preset {
+            Preset::Fast => fast,
+            Preset::Balanced => balanced,
+            Preset::Quality => quality,
+        }
+    }
 }
 
 impl HunyuanSource {
-    pub(super) fn new(models_folder: Option<PathBuf>, device: Device) -> Self {
-        Self { models_folder, device, seen: Mutex::new(None) }
+    pub(super) fn new(models_folder: Option<PathBuf>, device: Device, neural: NeuralConfig) -> Self {
+        Self { models_folder, device, neural, seen: Mutex::new(None) }
+    }
+
+    /// Networks stay together where a balanced job fits beside them. The CPU's weights are mapped and take no room.
+    fn residence(&self, footprint: &Footprint) -> Residence {
+        match self.neural.offload {
+            Offload::Always => Residence::InTurn,
+            Offload::Never => Residence::Together,
+            Offload::Auto => match memory::stats(self.device) {
+                Ok(stats) => footprint.residence(stats.total_bytes / 5 * 4),
+                Err(_) => Residence::Together,
+            },
+        }
     }
 
     fn folder(&self) -> Result<PathBuf, PipelineError> {
@@ -89,15 +158,15 @@ impl HunyuanSource {
 
     fn read(&self, folder: &Path) -> Result<Content, Error> {
         let checkpoint = Checkpoint::open(folder)?;
-        let kind = default_kind(self.device);
-        let parameters: u64 = checkpoint.summary().parameters.values().sum();
-        let weights_bytes = parameters * kind.elt_size_in_bytes() as u64;
-        let whole_bytes = checkpoint.estimate_bytes(kind, 1, CPU_CHUNK_POINTS);
-        Ok(Content {
-            version: checkpoint.fingerprint()?,
-            weights_bytes,
-            working_bytes: whole_bytes.saturating_sub(weights_bytes),
-        })
+        let kind = self.neural.precision.kind(self.device);
+        let footprints = [Preset::Fast, Preset::Balanced, Preset::Quality].map(|preset| {
+            let resolution = resolution(preset);
+            let job = Job { batch: 1, views: 1, resolution, chunk_points: CPU_CHUNK_POINTS };
+            Footprint::of(&checkpoint, self.device, kind, &job)
+        });
+        let [_, balanced, _] = &footprints;
+        let residence = self.residence(balanced);
+        Ok(Content { version: checkpoint.fingerprint()?, footprints, residence })
     }
 
     fn known(&self) -> Option<Content> {
@@ -116,14 +185,14 @@ impl ModelSource for HunyuanSource {
     }
 
     fn resident_bytes(&self) -> u64 {
-        self.known().map_or(0, |content| content.weights_bytes)
+        self.known().map_or(0, |content| content.footprint(Preset::Fast).resident(content.residence))
     }
 
     fn job_bytes(&self, settings: &Settings) -> u64 {
-        let samples = (resolution(settings.preset) as u64 + 1).pow(3);
-        let working_bytes = self.known().map_or(0, |content| content.working_bytes);
-        // The grid's values, and which of them are to be refined.
-        working_bytes + 2 * samples * size_of::<f32>() as u64
+        self.known().map_or(0, |content| {
+            let footprint = content.footprint(settings.preset);
+            footprint.peak(content.residence).saturating_sub(footprint.resident(content.residence))
+        })
     }
 
     fn load(&self, version: &str) -> Result<LoadedModel, PipelineError> {
@@ -134,12 +203,15 @@ impl ModelSource for HunyuanSource {
         if checkpoint.fingerprint().map_err(failure)? != version {
             return Err(changed());
         }
-        let kind = default_kind(self.device);
-        let networks = checkpoint.load(self.device, kind).map_err(failure)?;
+        let residence = self.known().map_or(Residence::Together, |content| content.residence);
+        let kind = self.neural.precision.kind(self.device);
+        let config = checkpoint.config.clone();
+        let networks = ResidentNetworks::load(checkpoint, self.device, kind, residence).map_err(failure)?;
         if Stamp::of(&folder).map_err(unusable)? != before {
             return Err(changed());
         }
-        Ok(LoadedModel::new(Loaded { config: checkpoint.config, networks, kind, device: self.device }))
+        let reference_compatible = self.neural.reference_compatible;
+        Ok(LoadedModel::new(Loaded { config, networks: RefCell::new(networks), reference_compatible }))
     }
 }
 
@@ -147,9 +219,9 @@ impl ModelSource for HunyuanSource {
 #[derive(Debug)]
 struct Loaded {
     config: Config,
-    networks: Networks,
-    kind: Kind,
-    device: Device,
+    /// Which of them are in memory changes from stage to stage.
+    networks: RefCell<ResidentNetworks>,
+    reference_compatible: bool,
 }
 
 impl Family for Loaded {
@@ -160,18 +232,37 @@ impl Family for Loaded {
         steps: &mut Steps<'_, '_>,
     ) -> Result<Shape, PipelineError> {
         steps.advance(0.0)?;
-        let context = self.context(subject).map_err(failure)?;
-        steps.advance(DENOISING_BEGINS)?;
-        let latents = self.latents(&context, settings, steps).map_err(failure)?;
-        let volume = self.volume(&latents, settings, steps).map_err(failure)?;
-        Ok(Shape { volume: closed(&volume)?, projection: None })
+        let shape = self.run(subject, settings, steps);
+        // Also after a failure: nothing of a job stays.
+        self.networks.borrow_mut().rest();
+        shape
     }
 }
 
 impl Loaded {
+    fn run(
+        &self,
+        subject: &Subject,
+        settings: &Settings,
+        steps: &mut Steps<'_, '_>,
+    ) -> Result<Shape, PipelineError> {
+        let context = self.context(subject).map_err(failure)?;
+        steps.advance(DENOISING_BEGINS)?;
+        let latents = self.latents(&context, settings, steps).map_err(failure)?;
+        drop(context);
+        let volume = self.volume(&latents, settings, steps).map_err(failure)?;
+        let scale = if self.reference_compatible {
+            Scale::ReferenceCompatible { resolution: resolution(settings.preset) }
+        } else {
+            Scale::Exact
+        };
+        Ok(Shape { volume: closed(&volume, scale)?, projection: None })
+    }
+
     fn context(&self, subject: &Subject) -> Result<Tensor, Error> {
+        let mut networks = self.networks.borrow_mut();
+        let conditioner = networks.conditioner()?;
         let prepared = picture::prepare(&cut_out(subject)?, &self.config.picture)?;
-        let conditioner = &self.networks.conditioner;
         if self.config.is_multi_view() {
             return conditioner.encode_views(&prepared.image, &[View::Front]);
         }
@@ -191,7 +282,7 @@ impl Loaded {
         let start =
             Start { noise: &noise, context, sigmas: &sigmas, guidance_scale: f64::from(guidance_scale) };
         let mut watch = part(steps, DENOISING_BEGINS, DECODING_BEGINS);
-        sample(&self.networks.denoiser, &start, &mut watch)
+        sample(self.networks.borrow_mut().denoiser()?, &start, &mut watch)
     }
 
     fn volume(
@@ -200,10 +291,12 @@ impl Loaded {
         settings: &Settings,
         steps: &mut Steps<'_, '_>,
     ) -> Result<volume::Volume, Error> {
-        let vae = &self.networks.vae;
-        let tokens = attempt(|| vae.decode(&latents.to_kind(self.kind)))?;
+        let mut networks = self.networks.borrow_mut();
+        let (device, kind) = (networks.device(), networks.kind());
+        let vae = networks.vae()?;
+        let tokens = attempt(|| vae.decode(&latents.to_kind(kind)))?;
         let field = attempt(|| vae.field(&tokens))?;
-        let free = memory::stats(self.device).ok().map(|stats| stats.free_bytes);
+        let free = memory::stats(device).ok().map(|stats| stats.free_bytes);
         let chunk_points = volume::chunk_points(&field, free);
         let chunk_points_max = settings.chunk_points_max.map_or(i64::MAX, i64::from).max(1);
         let request = Request {
@@ -263,23 +356,21 @@ fn resolution(preset: Preset) -> i64 {
 }
 
 /// The decoded field as the later stages take it: outside on the cube's faces, where a subject would be cut off.
-fn closed(volume: &volume::Volume) -> Result<Volume, PipelineError> {
-    let samples = attempt(|| {
-        let logits = volume.logits.to_device(Device::Cpu).copy();
-        for axis in 0..3 {
-            for end in [0, -1] {
-                let _ = logits.select(axis, end).clamp_max_(-f64::from(f32::EPSILON));
-            }
+fn closed(volume: &volume::Volume, scale: Scale) -> Result<Volume, PipelineError> {
+    let samples = attempt(|| Vec::<f32>::try_from(volume.logits.to_device(Device::Cpu).view(-1)))?;
+    let mut samples = samples.map_err(|error| PipelineError::Tensor(error.to_string()))?;
+    let side = volume.resolution() as usize + 1;
+    for (i, sample) in samples.iter_mut().enumerate() {
+        let on_face = |index: usize| index == 0 || index + 1 == side;
+        if on_face(i % side) || on_face(i / side % side) || on_face(i / (side * side)) {
+            *sample = sample.min(-f32::EPSILON);
         }
-        Vec::<f32>::try_from(logits.view(-1))
-    })?;
-    let samples = samples.map_err(|error| PipelineError::Tensor(error.to_string()))?;
-    let cells = volume.resolution() as usize;
+    }
     Ok(Volume {
-        dims: [cells + 1; 3],
+        dims: [side; 3],
         samples,
         origin: [-volume.bound as f32; 3],
-        spacing: (2.0 * volume.bound / cells as f64) as f32,
+        spacing: volume.cell_size(scale) as f32,
     })
 }
 
@@ -301,11 +392,13 @@ fn unusable(reason: impl std::fmt::Display) -> PipelineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
     #[test]
     fn the_cube_is_closed_and_keeps_its_place() {
         let logits = Tensor::ones([5, 5, 5], (Kind::Float, Device::Cpu));
-        let volume = closed(&volume::Volume { logits, bound: 1.0, evaluated_points: 0 }).unwrap();
+        let field = volume::Volume { logits, bound: 1.0, evaluated_points: 0 };
+        let volume = closed(&field, Scale::Exact).unwrap();
         assert_eq!((volume.dims, volume.origin, volume.spacing), ([5; 3], [-1.0; 3], 0.5));
         let inside = volume.samples.iter().filter(|&&sample| sample > 0.0).count();
         assert_eq!(inside, 27);
@@ -314,7 +407,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_fails_its_jobs_only() {
         let folder = tempfile::tempdir().unwrap();
-        let source = HunyuanSource::new(Some(folder.path().to_owned()), Device::Cpu);
+        let source = HunyuanSource::new(Some(folder.path().to_owned()), Device::Cpu, NeuralConfig::default());
         assert!(matches!(source.fingerprint(), Err(PipelineError::WeightsMissing(_))));
         assert!(matches!(source.load("any"), Err(PipelineError::WeightsMissing(_))));
         std::fs::create_dir(folder.path().join(HUNYUAN_FAMILY)).unwrap();

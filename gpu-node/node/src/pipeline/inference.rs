@@ -13,9 +13,12 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
+use super::background::SubjectNetwork;
 use super::engine::{DeviceMemory, Engine, LoadedModel, ModelKey, ModelSource, Run};
 use super::family::{Family, registry};
+use super::hunyuan::NeuralConfig;
 use super::measure::{Meter, MeteredSource};
+use super::models;
 use super::run::run;
 use super::shelf::Shelf;
 use super::{Generated, GenerationRequest, Monitor, PipelineError, Stage};
@@ -36,6 +39,8 @@ pub struct InferenceConfig {
     /// Where model folders are, each named as its family; `None` for the usual place. The published tools' cache is
     /// looked at after it.
     pub models_folder: Option<PathBuf>,
+    /// How the networks run.
+    pub neural: NeuralConfig,
 }
 
 impl Default for InferenceConfig {
@@ -48,6 +53,7 @@ impl Default for InferenceConfig {
             device: DeviceChoice::Auto,
             cuda_folder: None,
             models_folder: None,
+            neural: NeuralConfig::default(),
         }
     }
 }
@@ -112,6 +118,8 @@ impl Inference {
             shelf: shelf.clone(),
             meter: meter.clone(),
             cpu_threads: config.cpu_threads,
+            models_folder: config.models_folder.clone().or_else(models::default_folder),
+            device,
         };
         thread::Builder::new().name("inference".to_owned()).spawn(move || device_thread.serve())?;
         Ok(Inference { commands, default_family: config.default_family.into(), sources, shelf, meter })
@@ -212,6 +220,8 @@ struct DeviceThread {
     shelf: Arc<Shelf>,
     meter: Arc<Meter>,
     cpu_threads: usize,
+    models_folder: Option<PathBuf>,
+    device: Device,
 }
 
 impl DeviceThread {
@@ -219,20 +229,27 @@ impl DeviceThread {
         tch::set_num_threads(i32::try_from(self.cpu_threads).unwrap_or(1).max(1));
         // Gradients are switched off for each thread by itself.
         let _no_gradients = tch::no_grad_guard();
+        let background = SubjectNetwork::load(self.models_folder.as_deref(), self.device);
         while let Some(Command { key, request, monitor, reply }) = self.inbox.blocking_recv() {
             let mut caller = Caller { monitor, reply: &reply, stage: Stage::Decode.as_str() };
-            let run = self.run(&key, &request, &mut caller);
+            let run = self.run(&key, &request, background.as_ref(), &mut caller);
             // The caller may have gone; then nobody wants the answer.
             let _ = reply.send(run);
         }
     }
 
-    fn run(&self, key: &ModelKey, request: &GenerationRequest, caller: &mut Caller<'_>) -> Run {
+    fn run(
+        &self,
+        key: &ModelKey,
+        request: &GenerationRequest,
+        background: Option<&SubjectNetwork>,
+        caller: &mut Caller<'_>,
+    ) -> Run {
         let Some(family) = self.shelf.take_out(key) else {
             return Run::failed(PipelineError::NotInstalled(key.clone()));
         };
         let baseline = self.meter.begin();
-        let outcome = run_job(family.as_ref(), key, request, caller);
+        let outcome = run_job(family.as_ref(), key, request, background, caller);
         let usage = self.meter.end(&baseline);
         if let Some(family) = self.shelf.bring_back(key, family) {
             // It was removed in the meantime.
@@ -257,11 +274,13 @@ fn run_job(
     family: &dyn Family,
     key: &ModelKey,
     request: &GenerationRequest,
+    background: Option<&SubjectNetwork>,
     caller: &mut Caller<'_>,
 ) -> Result<Generated, PipelineError> {
     // Failed tensor operations panic inside of tch; `attempt` makes errors of them. A family is not changed by a job,
     // so there is nothing of it that a panic could leave half done.
-    let outcome = catch_unwind(AssertUnwindSafe(|| attempt(|| run(family, key, request, caller))));
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| attempt(|| run(family, key, request, background, caller))));
     match outcome {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failed_operation)) => Err(failed_operation.into()),

@@ -6,6 +6,7 @@ use orfeas_geometry::surface::{DenseVolume, GridFrame, SurfaceOptions, extract_c
 use orfeas_geometry::{Mesh, MeshReport, Model, simplify};
 use orfeas_protocol::options::JobType;
 
+use super::background::SubjectNetwork;
 use super::family::{Family, Projection, Shape, Subject, Volume};
 use super::stage::{Stage, Track};
 use super::{Generated, GenerationRequest, ModelKey, Monitor, PipelineError};
@@ -19,6 +20,7 @@ pub(super) fn run(
     family: &dyn Family,
     key: &ModelKey,
     request: &GenerationRequest,
+    network: Option<&SubjectNetwork>,
     monitor: &mut dyn Monitor,
 ) -> Result<Generated, PipelineError> {
     if request.job_type != JobType::Generation3d {
@@ -28,7 +30,7 @@ pub(super) fn run(
     let mut track = Track::new(monitor);
     let picture = track.run(Stage::Decode, |_| decode::decode(&request.image))?;
     let removal = settings.remove_background;
-    let mask = track.run(Stage::Background, |_| background::remove(&picture, removal))?;
+    let mask = track.run(Stage::Background, |_| background::remove(&picture, removal, network))?;
     let subject = Subject { picture, mask };
     let Shape { volume, projection } =
         track.run(Stage::Shape, |steps| family.shape(&subject, settings, steps))?;

@@ -65,7 +65,8 @@ impl SubjectNetwork {
             pixels.permute([2, 0, 1]).to_device(self.device)
         })?;
         let coverage = u2net::coverage(&self.net, &input).map_err(failure)?;
-        let coverage = attempt(|| Vec::<f32>::try_from(coverage.to_device(Device::Cpu).contiguous().view(-1)))?;
+        let coverage =
+            attempt(|| Vec::<f32>::try_from(coverage.to_device(Device::Cpu).contiguous().view(-1)))?;
         let coverage = coverage.map_err(|error| PipelineError::Tensor(error.to_string()))?;
         let map = ImageBuffer::<Luma<f32>, Vec<f32>>::from_raw(side, side, coverage);
         let map = map.ok_or_else(|| PipelineError::Tensor("the map's size is inconsistent".to_owned()))?;
