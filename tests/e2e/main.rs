@@ -8,6 +8,7 @@ mod corpus;
 mod faults;
 mod jobs;
 mod models;
+mod neural;
 mod problems;
 mod rollout;
 mod uploads;

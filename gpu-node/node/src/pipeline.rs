@@ -29,6 +29,7 @@ mod shelf;
 mod silhouette;
 mod stage;
 mod texture;
+mod views;
 
 use bytes::Bytes;
 use orfeas_protocol::options::{BackgroundRemoval, JobType};
@@ -42,6 +43,7 @@ pub use inference::{Inference, InferenceConfig, StartError};
 pub use orfeas_geometry::MeshReport;
 pub use settings::{QualitySource, Settings};
 pub use stage::Stage;
+pub use views::{ParseSideError, Side, TwicePictured, Views};
 #[cfg(test)]
 pub(crate) use {
     family::{Family, Shape, Subject, Volume},

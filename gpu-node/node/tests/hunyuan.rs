@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use image::{ImageFormat, Rgba, RgbaImage};
 use orfeas_node::pipeline::{
-    self, Engine, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError, Settings,
+    self, Engine, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, NeuralConfig, Offload,
+    PipelineError, Settings, Side, Views,
 };
 use orfeas_protocol::options::{JobOptions, JobType};
 
@@ -129,4 +130,58 @@ async fn weights_that_cannot_be_used_fail_their_jobs_and_leave_the_node_serving(
 
     let silhouette = JobOptions { model: Some("silhouette".to_owned()), ..options() };
     assert!(generate(&inference, silhouette, counting(usize::MAX).0).await.is_ok());
+}
+
+/// The miniature as a model of several views, which has the same weights.
+fn miniature_of_views() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(miniature().join("config.yaml")).unwrap();
+    let of_views = config.replace("DinoImageEncoder\n", "DinoImageEncoderMV\n");
+    assert_ne!(of_views, config);
+    std::fs::write(folder.path().join("config.yaml"), of_views).unwrap();
+    std::fs::copy(miniature().join(WEIGHTS), folder.path().join(WEIGHTS)).unwrap();
+    folder
+}
+
+const WEIGHTS: &str = "model.fp16.safetensors";
+
+#[tokio::test]
+async fn another_view_of_the_subject_changes_the_shape_of_a_model_that_takes_several() {
+    let folder = miniature_of_views();
+    let models = models(folder.path());
+    let inference = start(models.path());
+    let make = async |views: Vec<(Side, Bytes)>| {
+        let settings = Settings { views: Views::new(views).unwrap(), ..Settings::decide(&options()) };
+        let request = GenerationRequest { image: disc(), job_type: JobType::Generation3d, settings };
+        let monitor = Box::new(counting(usize::MAX).0);
+        pipeline::generate(&inference, Some("hunyuan3d-2"), request, monitor).await.outcome
+    };
+    let front = make(Vec::new()).await.unwrap();
+    let both = make(vec![(Side::Back, disc())]).await.unwrap();
+    assert!(front.file != both.file);
+}
+
+#[tokio::test]
+async fn views_for_a_model_of_one_are_refused_as_such() {
+    let models = models(&miniature());
+    let views = Views::new(vec![(Side::Left, disc())]).unwrap();
+    let settings = Settings { views, ..Settings::decide(&options()) };
+    let request = GenerationRequest { image: disc(), job_type: JobType::Generation3d, settings };
+    let monitor = Box::new(counting(usize::MAX).0);
+    let inference = start(models.path());
+    let outcome = pipeline::generate(&inference, Some("hunyuan3d-2"), request, monitor).await.outcome;
+    assert!(matches!(outcome, Err(PipelineError::NotSupported(_))));
+}
+
+#[tokio::test]
+async fn networks_that_leave_the_device_in_turn_make_the_same_model() {
+    let models = models(&miniature());
+    let make = async |offload| {
+        let neural = NeuralConfig { offload, ..NeuralConfig::default() };
+        let models_folder = Some(models.path().to_owned());
+        let config = InferenceConfig { models_folder, neural, ..InferenceConfig::default() };
+        let inference = Inference::start(config).unwrap();
+        generate(&inference, options(), counting(usize::MAX).0).await.unwrap().file
+    };
+    assert!(make(Offload::Always).await == make(Offload::Never).await);
 }

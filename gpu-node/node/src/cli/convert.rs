@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn other_files_are_refused_with_a_reason() {
-        for (name, reason) in [("a.onnx", "ONNX"), ("a.safetensors", "already"), ("a.pth", "cannot convert")] {
+        for (name, reason) in [("a.onnx", "ONNX"), ("a.safetensors", "already"), ("a.pth", "cannot convert")]
+        {
             let error = convert(Path::new(name), None).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }

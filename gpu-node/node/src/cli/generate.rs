@@ -11,9 +11,14 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
 use orfeas_intake::{Declared, Limits, inspect};
+use orfeas_nets::precision::Precision;
 use orfeas_protocol::options::{ModelFormat, RequestOptions};
+use orfeas_torch::DeviceChoice;
 
-use crate::pipeline::{self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, Settings};
+use crate::pipeline::{
+    self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, NeuralConfig, Offload,
+    ParseSideError, Settings, Side, Views,
+};
 
 /// Width of the bar on a terminal.
 const BAR_CELLS: usize = 30;
@@ -25,8 +30,33 @@ pub(super) struct Generate {
     /// Where the model goes; its ending chooses the format unless --format does
     #[arg(short, long, value_name = "FILE", default_value = "model.glb")]
     output: PathBuf,
+    /// Another picture of the subject, for models that take several: left, back or right
+    #[arg(long = "view", value_name = "SIDE=FILE", value_parser = view)]
+    views: Vec<(Side, PathBuf)>,
+    /// Where model folders are, each named as its family
+    #[arg(long, env = "ORFEAS_MODELS", value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Inference device: auto, cpu, cuda or cuda:N
+    #[arg(long, env = "ORFEAS_DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// In which type the networks compute: auto, fp32, fp16 or bf16
+    #[arg(long, env = "ORFEAS_PRECISION", value_name = "TYPE", default_value = "auto")]
+    precision: Precision,
+    /// When networks that are not in use leave the device: auto, always or never
+    #[arg(long, env = "ORFEAS_OFFLOAD", value_name = "WHEN", default_value = "auto")]
+    offload: Offload,
+    /// Gives shapes the published pipeline's scale, which is off by one cell, for comparison with its results
+    #[arg(long)]
+    reference_compatible: bool,
     #[command(flatten)]
     options: OptionFlags,
+}
+
+/// `SIDE=FILE`
+fn view(text: &str) -> Result<(Side, PathBuf), String> {
+    let (side, file) = text.split_once('=').ok_or("expected SIDE=FILE")?;
+    let side = side.parse().map_err(|error: ParseSideError| error.to_string())?;
+    Ok((side, file.into()))
 }
 
 /// The options of the API under the same names; their ranges are checked in the same place.
@@ -64,8 +94,17 @@ struct OptionFlags {
 impl Generate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let options = self.options.parse(&self.output)?;
-        let image = self.read_image()?;
-        let inference = Inference::start(InferenceConfig::default()).context("cannot start inference")?;
+        let image = read_image(&self.image)?;
+        let views = self.views.iter().map(|(side, file)| Ok((*side, read_image(file)?)));
+        let views = Views::new(views.collect::<anyhow::Result<Vec<_>>>()?)?;
+        let neural = NeuralConfig {
+            precision: self.precision,
+            offload: self.offload,
+            reference_compatible: self.reference_compatible,
+        };
+        let (device, models_folder) = (self.device, self.models.clone());
+        let config = InferenceConfig { device, models_folder, neural, ..InferenceConfig::default() };
+        let inference = Inference::start(config).context("cannot start inference")?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let interrupt = cancelled.clone();
         tokio::spawn(async move {
@@ -74,7 +113,7 @@ impl Generate {
             }
         });
         let family = options.job.model.clone();
-        let settings = Settings::decide(&options.job);
+        let settings = Settings { views, ..Settings::decide(&options.job) };
         let request = GenerationRequest { image, job_type: options.job_type, settings };
         let began = Instant::now();
         let console = Console { cancelled, is_terminal: std::io::stderr().is_terminal(), stage: "" };
@@ -86,21 +125,6 @@ impl Generate {
         write_whole(&self.output, &generated.file)?;
         print_report(&self.output, &generated, began.elapsed().as_secs_f64());
         Ok(())
-    }
-
-    fn read_image(&self) -> anyhow::Result<Bytes> {
-        let limits = Limits::default();
-        let size = std::fs::metadata(&self.image)
-            .with_context(|| format!("cannot read {}", self.image.display()))?;
-        if size.len() > limits.bytes_max {
-            bail!("{} is larger than {} bytes", self.image.display(), limits.bytes_max);
-        }
-        let bytes =
-            std::fs::read(&self.image).with_context(|| format!("cannot read {}", self.image.display()))?;
-        let file_name = self.image.file_name().and_then(OsStr::to_str);
-        inspect(&bytes, Declared { file_name, content_type: None }, limits)
-            .with_context(|| format!("cannot use {}", self.image.display()))?;
-        Ok(bytes.into())
     }
 }
 
@@ -154,6 +178,19 @@ impl Monitor for Console {
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
+}
+
+fn read_image(path: &Path) -> anyhow::Result<Bytes> {
+    let limits = Limits::default();
+    let size = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if size.len() > limits.bytes_max {
+        bail!("{} is larger than {} bytes", path.display(), limits.bytes_max);
+    }
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file_name = path.file_name().and_then(OsStr::to_str);
+    inspect(&bytes, Declared { file_name, content_type: None }, limits)
+        .with_context(|| format!("cannot use {}", path.display()))?;
+    Ok(bytes.into())
 }
 
 /// A file is there in whole or not at all: the name is given when the bytes are written.

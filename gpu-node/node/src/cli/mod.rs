@@ -2,6 +2,7 @@
 
 mod bench;
 mod blocklist;
+mod convert;
 mod dead;
 mod generate;
 mod model_commands;

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use orfeas_nets::checkpoint::{Checkpoint, default_kind};
+use orfeas_nets::footprint::{Footprint, Job};
+use orfeas_nets::residence::Residence;
 use orfeas_nets::volume::CPU_CHUNK_POINTS;
-use tch::{Device, Kind};
+use tch::Device;
 
+use super::convert::convert;
 use super::model_commands::ModelTarget;
+use crate::pipeline::background::network;
 use crate::pipeline::models::{self, HUNYUAN_FAMILY};
 use crate::service::ModelVerb;
 
@@ -40,6 +44,14 @@ enum Action {
         /// The folder
         folder: PathBuf,
     },
+    /// Converts a PyTorch file (.pth, .ckpt) to safetensors, without running what is in it
+    Convert {
+        /// The file
+        file: PathBuf,
+        /// The new file [default: beside it]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Shows the folder that each family would use
     List,
     /// Tells nodes to load a family's model
@@ -56,6 +68,7 @@ impl Models {
         match self.action {
             Action::Check { folder } => check(&folder),
             Action::Add { folder } => add(&folder, &models.context("no models folder: give --models")?),
+            Action::Convert { file, output } => convert(&file, output),
             Action::List => list(models.as_deref()),
             Action::Load(target) => target.tell(ModelVerb::Load).await,
             Action::Unload(target) => target.tell(ModelVerb::Unload).await,
@@ -67,10 +80,8 @@ impl Models {
 fn check(folder: &Path) -> anyhow::Result<()> {
     let model = Checkpoint::open(folder)?;
     let summary = model.summary();
-    // In the file's own type nothing is copied: this checks every key and shape in a moment.
-    let kind =
-        if summary.types.len() == 1 && summary.types.contains_key("Half") { Kind::Half } else { Kind::Float };
-    model.load(Device::Cpu, kind)?;
+    // Mapped, so that this checks every key and shape in a moment.
+    model.load(Device::Cpu, default_kind(Device::Cpu))?;
     println!("{}: usable, version {}", folder.display(), model.fingerprint()?);
     println!("  weights      {} ({} bytes)", summary.weights.display(), summary.file_bytes);
     for (component, parameters) in &summary.parameters {
@@ -78,10 +89,13 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     }
     let types: Vec<&str> = summary.types.keys().map(String::as_str).collect();
     println!("  types        {}", types.join(", "));
-    for device in [Device::Cpu, Device::Cuda(0)] {
+    let job = Job { batch: 1, views: 1, resolution: 256, chunk_points: CPU_CHUNK_POINTS };
+    for (name, device) in [("cpu", Device::Cpu), ("accelerator", Device::Cuda(0))] {
         let kind = default_kind(device);
-        let bytes = model.estimate_bytes(kind, 1, CPU_CHUNK_POINTS);
-        println!("  memory       about {:.2} GiB in {kind:?}", bytes as f64 / f64::from(1 << 30));
+        let footprint = Footprint::of(&model, device, kind, &job);
+        let gib = |residence| footprint.peak(residence) as f64 / f64::from(1 << 30);
+        let (together, in_turn) = (gib(Residence::Together), gib(Residence::InTurn));
+        println!("  memory       {name}, {kind:?}: about {together:.2} GiB; {in_turn:.2} GiB with offload");
     }
     println!("\n{LICENCE_NOTICE}");
     Ok(())
@@ -113,6 +127,10 @@ fn list(models: Option<&Path>) -> anyhow::Result<()> {
             println!("{HUNYUAN_FAMILY}   {version}   {}", folder.display());
         }
         None => println!("{HUNYUAN_FAMILY}   not installed"),
+    }
+    match network::find(models) {
+        Some(file) => println!("background   {}", file.display()),
+        None => println!("background   no network installed: by colour"),
     }
     Ok(())
 }

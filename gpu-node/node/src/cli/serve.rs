@@ -97,6 +97,7 @@ fn inference_config(config: &Config) -> InferenceConfig {
         device: config.device,
         models_folder: config.models_folder.clone(),
         cuda_folder: config.cuda_folder.clone(),
+        neural: config.neural,
         ..defaults
     }
 }

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hyper::Uri;
+use orfeas_nets::precision::Precision;
 use orfeas_protocol::{Channel, NodeId, Region};
 use orfeas_torch::DeviceChoice;
+
+use crate::pipeline::Offload;
 
 use super::{NATS_URL_DEFAULT, NatsConfig, Span};
 
@@ -64,7 +67,7 @@ pub struct Flags {
     #[arg(long, env = "ORFEAS_THREADS", value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// Where model folders are, each named as its family
-    #[arg(long, env = "ORFEAS_MODELS", value_name = "DIR")]
+    #[arg(long = "models", alias = "models-folder", env = "ORFEAS_MODELS", value_name = "DIR")]
     pub models_folder: Option<PathBuf>,
     /// A folder of model folders, such as a mounted mirror, that missing or unusable ones are fetched from
     #[arg(long, env = "ORFEAS_MODELS_SOURCE", value_name = "DIR")]
@@ -72,6 +75,12 @@ pub struct Flags {
     /// Where the CUDA libraries are [default: beside the linked libtorch]
     #[arg(long, env = "ORFEAS_LIBTORCH_CUDA", value_name = "DIR")]
     pub cuda_folder: Option<PathBuf>,
+    /// In which type the networks compute: auto, fp32, fp16 or bf16 [default: auto]
+    #[arg(long, env = "ORFEAS_PRECISION", value_name = "TYPE")]
+    pub precision: Option<Precision>,
+    /// When networks that are not in use leave the device: auto, always or never [default: auto]
+    #[arg(long, env = "ORFEAS_OFFLOAD", value_name = "WHEN")]
+    pub offload: Option<Offload>,
 }
 
 /// The way to NATS, the same for every command that talks to it.

@@ -22,6 +22,8 @@ use orfeas_protocol::{Channel, NodeId, Region};
 use orfeas_torch::{DeviceChoice, ParseDeviceError};
 use thiserror::Error;
 
+use crate::pipeline::NeuralConfig;
+
 pub use file::File;
 pub use flags::{Flags, NatsFlags};
 pub use units::{ByteSize, Span};
@@ -103,6 +105,8 @@ pub struct Config {
     pub models_source: Option<PathBuf>,
     /// Where the CUDA libraries are, if not beside the linked ones.
     pub cuda_folder: Option<PathBuf>,
+    /// How the networks run.
+    pub neural: NeuralConfig,
 }
 
 /// The way to NATS.
@@ -279,6 +283,11 @@ impl Config {
             models_folder: flags.models_folder.or(file.models_folder),
             models_source: flags.models_source.or(file.models_source),
             cuda_folder: flags.cuda_folder.or(file.cuda_folder),
+            neural: NeuralConfig {
+                precision: named("precision", flags.precision, file.precision.as_deref())?,
+                offload: named("offload", flags.offload, file.offload.as_deref())?,
+                reference_compatible: file.reference_compatible.unwrap_or_default(),
+            },
         };
         config.check()?;
         Ok(config)
@@ -333,6 +342,20 @@ impl Config {
 /// A repeated flag that was not given leaves the word to the file.
 fn given<T>(values: Vec<T>) -> Option<Vec<T>> {
     if values.is_empty() { None } else { Some(values) }
+}
+
+/// A flag, or else what the file says, or else the default.
+fn named<T>(key: &'static str, flag: Option<T>, text: Option<&str>) -> Result<T, ConfigError>
+where
+    T: Default + std::str::FromStr<Err: std::fmt::Display>,
+{
+    match (flag, text) {
+        (Some(flag), _) => Ok(flag),
+        (None, Some(text)) => {
+            text.parse().map_err(|error: T::Err| ConfigError::Value { key, reason: error.to_string() })
+        }
+        (None, None) => Ok(T::default()),
+    }
 }
 
 fn device(text: Option<&str>) -> Result<DeviceChoice, ConfigError> {

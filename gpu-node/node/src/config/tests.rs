@@ -64,6 +64,8 @@ fn values_that_make_no_sense_name_their_key() {
         ("[nats]\nmonitor = '127.0.0.1:8222'", "nats.monitor"),
         ("[nats]\nmonitor = 'https://nats:8222'", "nats.monitor"),
         ("device = 'tpu'", "device"),
+        ("precision = 'fp8'", "precision"),
+        ("offload = 'sometimes'", "offload"),
         ("[retention]\nresults = '1s'", "retention.results"),
     ];
     for (toml, key) in cases {

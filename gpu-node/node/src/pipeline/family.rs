@@ -14,7 +14,7 @@ use super::hunyuan::HunyuanSource;
 use super::raster::Raster;
 use super::silhouette::SilhouetteSource;
 use super::stage::Steps;
-use super::{InferenceConfig, PipelineError, Settings};
+use super::{InferenceConfig, PipelineError, Settings, Side};
 
 /// A loaded model of a family. One thread at a time has it, and its tensors with it.
 ///
@@ -45,6 +45,8 @@ pub(crate) struct Subject {
     pub(crate) picture: Picture,
     /// How much of each pixel the subject covers, over the same extent as the picture.
     pub(crate) mask: Raster<f32>,
+    /// The subject seen from other sides, in their order, for families that make use of it.
+    pub(crate) others: Vec<(Side, Subject)>,
 }
 
 /// What a family makes.

@@ -29,7 +29,7 @@ use super::engine::{LoadedModel, ModelSource};
 use super::family::{Family, Shape, Subject, Volume};
 use super::models::{self, HUNYUAN_FAMILY, Stamp};
 use super::stage::Steps;
-use super::{PipelineError, Settings};
+use super::{PipelineError, Settings, Side};
 
 /// The coarsest grid of the decoder, as fine as the published fast decoder's.
 const COARSEST_RESOLUTION: i64 = 64;
@@ -246,6 +246,9 @@ impl Loaded {
         settings: &Settings,
         steps: &mut Steps<'_, '_>,
     ) -> Result<Shape, PipelineError> {
+        if !subject.others.is_empty() && !self.config.is_multi_view() {
+            return Err(PipelineError::NotSupported("more than one view with this model".to_owned()));
+        }
         let context = self.context(subject).map_err(failure)?;
         steps.advance(DENOISING_BEGINS)?;
         let latents = self.latents(&context, settings, steps).map_err(failure)?;
@@ -262,11 +265,22 @@ impl Loaded {
     fn context(&self, subject: &Subject) -> Result<Tensor, Error> {
         let mut networks = self.networks.borrow_mut();
         let conditioner = networks.conditioner()?;
-        let prepared = picture::prepare(&cut_out(subject)?, &self.config.picture)?;
-        if self.config.is_multi_view() {
-            return conditioner.encode_views(&prepared.image, &[View::Front]);
+        let prepare =
+            |subject| Ok::<_, Error>(picture::prepare(&cut_out(subject)?, &self.config.picture)?.image);
+        let front = prepare(subject)?;
+        if !self.config.is_multi_view() {
+            return conditioner.encode(&front);
         }
-        conditioner.encode(&prepared.image)
+        let (mut views, mut images) = (vec![View::Front], vec![front]);
+        for (side, subject) in &subject.others {
+            views.push(match side {
+                Side::Left => View::Left,
+                Side::Back => View::Back,
+                Side::Right => View::Right,
+            });
+            images.push(prepare(subject)?);
+        }
+        conditioner.encode_views(&attempt(|| Tensor::cat(&images, 0))?, &views)
     }
 
     fn latents(

@@ -7,6 +7,7 @@ use orfeas_geometry::{Mesh, MeshReport, Model, simplify};
 use orfeas_protocol::options::JobType;
 
 use super::background::SubjectNetwork;
+use super::decode::Picture;
 use super::family::{Family, Projection, Shape, Subject, Volume};
 use super::stage::{Stage, Track};
 use super::{Generated, GenerationRequest, ModelKey, Monitor, PipelineError};
@@ -28,10 +29,20 @@ pub(super) fn run(
     }
     let settings = &request.settings;
     let mut track = Track::new(monitor);
-    let picture = track.run(Stage::Decode, |_| decode::decode(&request.image))?;
-    let removal = settings.remove_background;
-    let mask = track.run(Stage::Background, |_| background::remove(&picture, removal, network))?;
-    let subject = Subject { picture, mask };
+    let views = settings.views.pictures();
+    let (picture, others) = track.run(Stage::Decode, |_| {
+        let others = views.iter().map(|(side, picture)| Ok((*side, decode::decode(picture)?)));
+        Ok((decode::decode(&request.image)?, others.collect::<Result<Vec<_>, PipelineError>>()?))
+    })?;
+    let subject = track.run(Stage::Background, |_| {
+        let cut = |picture: Picture, others| {
+            let mask = background::remove(&picture, settings.remove_background, network)?;
+            Ok(Subject { picture, mask, others })
+        };
+        let others = others.into_iter().map(|(side, picture)| Ok((side, cut(picture, Vec::new())?)));
+        let others = others.collect::<Result<Vec<_>, PipelineError>>()?;
+        cut(picture, others)
+    })?;
     let Shape { volume, projection } =
         track.run(Stage::Shape, |steps| family.shape(&subject, settings, steps))?;
     let mesh = track.run(Stage::Surface, |_| surface(&volume))?;

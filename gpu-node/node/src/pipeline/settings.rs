@@ -7,7 +7,7 @@ use orfeas_protocol::options::{BackgroundRemoval, JobOptions, ModelFormat};
 use orfeas_protocol::preset::Preset;
 use orfeas_protocol::view::ModelChoice;
 
-use super::ModelKey;
+use super::{ModelKey, Views};
 
 /// The quality of a request that asks for none and whose caller has no history.
 const QUALITY_DEFAULT: u8 = 7;
@@ -77,6 +77,8 @@ pub struct Settings {
     pub remove_background: BackgroundRemoval,
     /// Forbids [`Self::lowered`].
     pub exact: bool,
+    /// Further pictures of the subject, for families that look at it from several sides.
+    pub views: Views,
 }
 
 impl Settings {
@@ -107,6 +109,7 @@ impl Settings {
             format: options.format,
             remove_background: options.remove_background,
             exact: options.exact,
+            views: Views::default(),
         }
     }
 
