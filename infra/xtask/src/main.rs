@@ -1,7 +1,8 @@
-//! Project commands: `cargo xtask setup | up | demo | test | faults | bench | lint`.
+//! Project commands: `cargo xtask setup | up | demo | test | faults | bench | compare | lint`.
 
 mod artifacts;
 mod bench;
+mod compare;
 mod demo;
 mod faults;
 mod http;
@@ -49,6 +50,8 @@ enum Command {
     Faults(faults::Options),
     /// Run the benchmarks and print one table
     Bench(bench::Options),
+    /// Time the networks beside a PyTorch restatement of them, on the same tensors
+    Compare(compare::Options),
     /// Check formatting, lints, documentation and dependency rules
     Lint,
 }
@@ -77,6 +80,7 @@ fn run() -> Result<()> {
         Command::Test(options) => test::command(&workspace, &options),
         Command::Faults(options) => faults::command(&workspace, &options),
         Command::Bench(options) => bench::command(&workspace, &options),
+        Command::Compare(options) => compare::command(&workspace, &options),
         Command::Lint => lint::command(&workspace),
     }
 }

@@ -185,6 +185,16 @@ pub struct JobOptions {
     pub remove_background: BackgroundRemoval,
     /// Forbids recovery steps that lower the quality.
     pub exact: bool,
+    /// A stored picture of the subject's left, for families that look at it from several sides; the job's own
+    /// picture is its front. Left out of the JSON where there is none, so that nodes of before read the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_sha256: Option<Sha256Digest>,
+    /// A stored picture of the subject's back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_sha256: Option<Sha256Digest>,
+    /// A stored picture of the subject's right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub right_sha256: Option<Sha256Digest>,
 }
 
 impl Default for JobOptions {
@@ -201,6 +211,9 @@ impl Default for JobOptions {
             target_faces: None,
             remove_background: BackgroundRemoval::default(),
             exact: false,
+            left_sha256: None,
+            back_sha256: None,
+            right_sha256: None,
         }
     }
 }
@@ -222,7 +235,7 @@ pub struct RequestOptions {
 }
 
 /// Every option that [`RequestOptions::set`] knows.
-pub const OPTION_NAMES: [&str; 14] = [
+pub const OPTION_NAMES: [&str; 17] = [
     "type",
     "quality",
     "priority",
@@ -237,6 +250,9 @@ pub const OPTION_NAMES: [&str; 14] = [
     "exact",
     "wait_seconds",
     "image_sha256",
+    "left_sha256",
+    "back_sha256",
+    "right_sha256",
 ];
 
 impl RequestOptions {
@@ -273,6 +289,9 @@ impl RequestOptions {
             "exact" => job.exact = flag(text)?,
             "wait_seconds" => self.wait = Some(Duration::from_secs(within(text, 1, 600)?)),
             "image_sha256" => self.image_sha256 = Some(named(text)?),
+            "left_sha256" => job.left_sha256 = Some(named(text)?),
+            "back_sha256" => job.back_sha256 = Some(named(text)?),
+            "right_sha256" => job.right_sha256 = Some(named(text)?),
             // `set` has looked the name up in OPTION_NAMES; a name that stands there but not here is caught by a test.
             _ => return Err("not supported".to_owned()),
         }
@@ -377,6 +396,9 @@ mod tests {
             "never",
             "true",
             "30",
+            &digest,
+            &digest,
+            &digest,
             &digest,
         ];
         let pairs: Vec<_> = OPTION_NAMES.into_iter().zip(values).collect();

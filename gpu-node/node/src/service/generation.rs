@@ -37,15 +37,16 @@ impl Attempt {
     pub(super) async fn generate(mut self, picture: CheckedPicture, slot: DeviceSlot) -> Settlement {
         let attempt = self.stored.record.job.attempt;
         tracing::info!(job = %self.id, attempt, "job started");
-        let outcome = self.climb(picture.bytes).await;
+        let outcome = self.climb(picture).await;
         drop(slot);
         let verdict = judge(outcome, self.active.stop.raised(), attempt, self.node.work.attempts_max);
         self.carry_out(verdict).await
     }
 
     /// Tries until there is a model, or nothing helps, or the job is to stop.
-    async fn climb(&mut self, image: Bytes) -> Result<Generated, Failure> {
-        let mut settings = Settings::decide(&self.stored.record.options);
+    async fn climb(&mut self, picture: CheckedPicture) -> Result<Generated, Failure> {
+        let CheckedPicture { bytes: image, views, .. } = picture;
+        let mut settings = Settings { views, ..Settings::decide(&self.stored.record.options) };
         let exact = settings.exact;
         let mut ladder = Ladder::new(exact, self.node.weights.has_source());
         let mut taken: Vec<Rung> = Vec::new();

@@ -153,6 +153,7 @@ impl Attempt {
     async fn prepare(&mut self) -> Result<(CheckedPicture, DeviceSlot), Interruption> {
         let node = self.node.clone();
         let (digest, priority) = (self.stored.record.job.input.sha256, self.stored.record.job.priority);
+        let options = self.stored.record.options.clone();
         let signal = self.active.stop.clone();
         let stopped = || stopped(&signal, node.draining.clone());
         let halt = Notify::new();
@@ -160,7 +161,7 @@ impl Attempt {
             let picture = tokio::select! {
                 biased;
                 stop = stopped() => Err(Interruption::Stopped(stop)),
-                fetched = node.pictures.fetch(digest) => fetched.map_err(Interruption::Picture),
+                fetched = node.pictures.fetch_all(digest, &options) => fetched.map_err(Interruption::Picture),
             };
             if picture.is_err() {
                 halt.notify_one();

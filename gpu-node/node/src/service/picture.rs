@@ -4,12 +4,14 @@ use async_nats::jetstream::kv::{self, Operation};
 use bytes::Bytes;
 use orfeas_intake::{Declared, Limits, Rejection, ValidImage, inspect};
 use orfeas_protocol::Sha256Digest;
+use orfeas_protocol::options::JobOptions;
 use orfeas_protocol::problem::{Code, Problem};
 use orfeas_protocol::subjects::blocklist_key;
 use orfeas_protocol::view::InputImage;
 use thiserror::Error;
 
 use super::objects::{ObjectError, Objects};
+use crate::pipeline::{Side, Views};
 
 /// Why a picture is not used.
 #[derive(Debug, Error)]
@@ -53,6 +55,8 @@ impl PictureError {
 pub(crate) struct CheckedPicture {
     pub(crate) bytes: Bytes,
     pub(crate) input: InputImage,
+    /// Of the subject's other sides.
+    pub(crate) views: Views,
 }
 
 /// The checks, and the store that pictures lie in.
@@ -79,7 +83,7 @@ impl Pictures {
         let inspected =
             tokio::task::spawn_blocking(move || inspect(&shared, Declared::default(), Limits::default()));
         let valid = inspected.await.map_err(|error| PictureError::Unavailable(error.into()))??;
-        Ok(CheckedPicture { bytes, input: input_image(&valid) })
+        Ok(CheckedPicture { bytes, input: input_image(&valid), views: Views::default() })
     }
 
     /// Fetches a stored picture and checks it.
@@ -98,6 +102,33 @@ impl Pictures {
         }
         let picture = Self::inspect(bytes).await?;
         if picture.input.sha256 == digest { Ok(picture) } else { Err(PictureError::Mismatch) }
+    }
+
+    /// Fetches a job's stored picture, with those of the other sides that its options name, and checks them all.
+    pub(crate) async fn fetch_all(
+        &self,
+        digest: Sha256Digest,
+        options: &JobOptions,
+    ) -> Result<CheckedPicture, PictureError> {
+        let picture = self.fetch(digest).await?;
+        Ok(CheckedPicture { views: self.fetch_views(options).await?, ..picture })
+    }
+
+    /// Fetches and checks the pictures of a subject's other sides that a job's options name.
+    async fn fetch_views(&self, options: &JobOptions) -> Result<Views, PictureError> {
+        let named = [
+            (Side::Left, options.left_sha256),
+            (Side::Back, options.back_sha256),
+            (Side::Right, options.right_sha256),
+        ];
+        let mut pictures = Vec::new();
+        for (side, digest) in named {
+            if let Some(digest) = digest {
+                pictures.push((side, self.fetch(digest).await?.bytes));
+            }
+        }
+        // A side is one option, so none comes twice.
+        Ok(Views::new(pictures).unwrap_or_default())
     }
 
     /// Looks a digest up in the block list. No answer is no permission.
