@@ -84,3 +84,47 @@ fn failure(error: orfeas_nets::Error) -> PipelineError {
         other => PipelineError::Tensor(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use orfeas_torch::WeightsFile;
+
+    use super::*;
+
+    /// A models folder with the networks' tests' random u2netp.
+    fn models() -> tempfile::TempDir {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nets/tests/golden/u2netp.safetensors");
+        let golden = WeightsFile::open(&golden).unwrap();
+        let named = golden.tensors().filter_map(|(name, _)| {
+            let key = name.strip_prefix("w.")?.to_owned();
+            Some((key, golden.view(&name).unwrap()))
+        });
+        let models = tempfile::tempdir().unwrap();
+        std::fs::create_dir(models.path().join(FOLDER)).unwrap();
+        let path = models.path().join(FOLDER).join("u2netp.safetensors");
+        Tensor::write_safetensors(&named.collect::<Vec<_>>(), path).unwrap();
+        models
+    }
+
+    #[test]
+    fn installed_weights_are_found_and_cover_a_picture_of_any_size() {
+        let models = models();
+        let network = SubjectNetwork::load(Some(models.path()), Device::Cpu).unwrap();
+        let colour = Raster::from_fn(120, 80, |x, y| [(2 * x) as u8, (3 * y) as u8, 90, 255]);
+        let coverage = network.coverage(&Picture { colour }, (60, 40)).unwrap();
+        assert_eq!((coverage.width(), coverage.height()), (60, 40));
+        let (least, greatest) =
+            coverage.samples().iter().fold((1.0_f32, 0.0_f32), |(l, g), &v| (l.min(v), g.max(v)));
+        assert!((0.0..0.5).contains(&least) && greatest > 0.5, "{least} {greatest}");
+    }
+
+    #[test]
+    fn weights_that_cannot_be_used_leave_the_colour_model() {
+        let models = models();
+        let better = models.path().join(FOLDER).join("u2net.safetensors");
+        std::fs::write(&better, "not weights").unwrap();
+        assert_eq!(find(Some(models.path())), Some(better));
+        assert!(SubjectNetwork::load(Some(models.path()), Device::Cpu).is_none());
+        assert!(SubjectNetwork::load(None, Device::Cpu).is_none());
+    }
+}
