@@ -18,7 +18,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// A caller that is refused comes back after this.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// A caller that was never accepted gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What became of the submissions.
 #[derive(Debug, Clone, Default)]
