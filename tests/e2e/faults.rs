@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::StreamExt;
+use orfeas_tests::faults::{Scenario, run_and_tell};
 use orfeas_tests::pictures;
 use orfeas_tests::stack::{Stack, StackOptions};
 use orfeas_tests::wait;
@@ -74,4 +75,53 @@ async fn programs_that_are_asked_to_stop_stop() {
     client.job_ended(job["id"].as_str().unwrap()).await;
     assert!(stack.edge.process.stop(), "the edge ends with success");
     assert!(stack.node.as_mut().unwrap().process.stop(), "the node ends with success");
+}
+
+/// Jobs of a scenario's short form: some three seconds of submissions. `cargo xtask faults` is the long form.
+const JOBS: usize = 16;
+
+/// Nothing lost, doubled or stuck in a short run whose plan is drawn from a fixed seed.
+async fn check(scenario: Scenario) {
+    let row = run_and_tell(scenario, JOBS, 1).await;
+    if let Some(reason) = &row.skipped {
+        println!("skipped: {reason}");
+        return;
+    }
+    assert_eq!(row.submitted.acknowledged.len(), JOBS);
+    assert_eq!(row.defects(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn jobs_end_as_promised_when_the_node_is_killed_again_and_again() {
+    check(Scenario::NodeKilled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn jobs_end_as_promised_when_the_bus_is_killed_again_and_again() {
+    check(Scenario::BusKilled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn jobs_end_as_promised_when_node_and_bus_are_killed() {
+    check(Scenario::BothKilled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn jobs_end_as_promised_when_the_results_store_is_full_for_a_while() {
+    check(Scenario::ResultsFull).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn jobs_end_as_promised_when_the_disk_is_full_for_a_while() {
+    check(Scenario::DiskFull).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn jobs_end_as_promised_beside_clients_that_do_not_read() {
+    check(Scenario::SlowConsumer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn jobs_end_as_promised_when_the_wall_clocks_jump() {
+    check(Scenario::ClockJump).await;
 }

@@ -22,6 +22,7 @@ mod hunyuan;
 mod inference;
 mod measure;
 pub(crate) mod models;
+mod noop;
 mod raster;
 mod run;
 mod settings;

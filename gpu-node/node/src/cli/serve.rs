@@ -98,6 +98,7 @@ fn inference_config(config: &Config) -> InferenceConfig {
         models_folder: config.models_folder.clone(),
         cuda_folder: config.cuda_folder.clone(),
         neural: config.neural,
+        noop_family: config.noop_family,
         ..defaults
     }
 }

@@ -25,6 +25,7 @@ pub struct File {
     pub(super) precision: Option<String>,
     pub(super) offload: Option<String>,
     pub(super) reference_compatible: Option<bool>,
+    pub(super) noop_family: Option<bool>,
     pub(super) nats: NatsTable,
     pub(super) work: WorkTable,
     pub(super) models: ModelsTable,

@@ -81,6 +81,9 @@ pub struct Flags {
     /// When networks that are not in use leave the device: auto, always or never [default: auto]
     #[arg(long, env = "ORFEAS_OFFLOAD", value_name = "WHEN")]
     pub offload: Option<Offload>,
+    /// Also runs the family `noop`, which makes the same tetrahedron of every picture: for measuring and fault tests
+    #[arg(long, env = "ORFEAS_NOOP_FAMILY")]
+    pub noop_family: bool,
 }
 
 /// The way to NATS, the same for every command that talks to it.

@@ -107,6 +107,8 @@ pub struct Config {
     pub cuda_folder: Option<PathBuf>,
     /// How the networks run.
     pub neural: NeuralConfig,
+    /// Whether there is the family `noop`, for measuring and fault tests.
+    pub noop_family: bool,
 }
 
 /// The way to NATS.
@@ -288,6 +290,7 @@ impl Config {
                 offload: named("offload", flags.offload, file.offload.as_deref())?,
                 reference_compatible: file.reference_compatible.unwrap_or_default(),
             },
+            noop_family: flags.noop_family || file.noop_family.unwrap_or(false),
         };
         config.check()?;
         Ok(config)

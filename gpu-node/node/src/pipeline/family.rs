@@ -5,15 +5,16 @@
 //!  Subject + Settings ──Family::shape──▶ Shape: a volume to extract, and how the picture lies on it
 //! ```
 
-use orfeas_geometry::Mesh;
+use orfeas_geometry::{Mesh, MeshReport};
 use tch::Device;
 
 use super::decode::Picture;
 use super::engine::ModelSource;
 use super::hunyuan::HunyuanSource;
+use super::noop::NoopSource;
 use super::raster::Raster;
 use super::silhouette::SilhouetteSource;
-use super::stage::Steps;
+use super::stage::{Steps, Track};
 use super::{InferenceConfig, PipelineError, Settings, Side};
 
 /// A loaded model of a family. One thread at a time has it, and its tensors with it.
@@ -29,14 +30,34 @@ pub(crate) trait Family {
         settings: &Settings,
         steps: &mut Steps<'_, '_>,
     ) -> Result<Shape, PipelineError>;
+
+    /// The finished model without any of the stages, of a family that is there for measuring and tests; `None`
+    /// of all others.
+    fn ready_made(
+        &self,
+        _settings: &Settings,
+        _track: &mut Track<'_>,
+    ) -> Option<Result<ReadyMade, PipelineError>> {
+        None
+    }
+}
+
+/// A model that went through none of the stages.
+pub(crate) struct ReadyMade {
+    pub(crate) file: Vec<u8>,
+    pub(crate) report: MeshReport,
 }
 
 /// The families of this build, for a device.
 pub(super) fn registry(device: Device, config: &InferenceConfig) -> Vec<Box<dyn ModelSource>> {
-    vec![
+    let mut sources: Vec<Box<dyn ModelSource>> = vec![
         Box::new(SilhouetteSource::new(device)),
         Box::new(HunyuanSource::new(config.models_folder.clone(), device, config.neural)),
-    ]
+    ];
+    if config.noop_family {
+        sources.push(Box::new(NoopSource));
+    }
+    sources
 }
 
 /// A picture and what of it is the subject.

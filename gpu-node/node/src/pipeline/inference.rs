@@ -41,6 +41,8 @@ pub struct InferenceConfig {
     pub models_folder: Option<PathBuf>,
     /// How the networks run.
     pub neural: NeuralConfig,
+    /// Whether there is the family `noop`, which makes the same tetrahedron of every picture: for measuring and tests.
+    pub noop_family: bool,
 }
 
 impl Default for InferenceConfig {
@@ -54,6 +56,7 @@ impl Default for InferenceConfig {
             cuda_folder: None,
             models_folder: None,
             neural: NeuralConfig::default(),
+            noop_family: false,
         }
     }
 }

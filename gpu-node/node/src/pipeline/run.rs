@@ -8,7 +8,7 @@ use orfeas_protocol::options::JobType;
 
 use super::background::SubjectNetwork;
 use super::decode::Picture;
-use super::family::{Family, Projection, Shape, Subject, Volume};
+use super::family::{Family, Projection, ReadyMade, Shape, Subject, Volume};
 use super::stage::{Stage, Track};
 use super::{Generated, GenerationRequest, ModelKey, Monitor, PipelineError};
 use super::{background, decode, export, texture};
@@ -29,6 +29,16 @@ pub(super) fn run(
     }
     let settings = &request.settings;
     let mut track = Track::new(monitor);
+    if let Some(made) = family.ready_made(settings, &mut track) {
+        let ReadyMade { file, report } = made?;
+        return Ok(Generated {
+            file,
+            media_type: settings.format.media_type(),
+            model: settings.choice(key),
+            report,
+            stage_seconds: track.finish(),
+        });
+    }
     let views = settings.views.pictures();
     let (picture, others) = track.run(Stage::Decode, |_| {
         let others = views.iter().map(|(side, picture)| Ok((*side, decode::decode(picture)?)));
