@@ -4,11 +4,16 @@
 mod blocklist;
 mod bus;
 mod component;
+mod convert;
 mod corpus;
 mod faults;
 mod jobs;
+mod keys;
+mod metrics;
 mod models;
 mod neural;
 mod problems;
+mod region;
 mod rollout;
+mod traces;
 mod uploads;

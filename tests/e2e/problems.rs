@@ -64,3 +64,45 @@ async fn without_the_bus_uploads_are_refused_at_once_and_served_again_afterwards
     let job = client.submit_png(pictures::png(64, 3), &[]).await;
     assert_eq!(client.job_ended(job["id"].as_str().unwrap()).await["status"], "completed");
 }
+
+#[tokio::test]
+async fn what_is_not_http_is_answered_with_a_problem_on_both_ports() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let stack = Stack::start().await;
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(300_000));
+    let cases = [
+        ("NONSENSE\r\n\r\n", 400, "invalid_request"),
+        ("GET / HTTP/9.9\r\n\r\n", 400, "invalid_request"),
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n", 400, "invalid_request"),
+        (long.as_str(), 431, "headers_too_large"),
+    ];
+    for (port, url) in [("public", &stack.edge.url), ("admin", &stack.edge.admin)] {
+        for (request, status, code) in cases {
+            let address = url.trim_start_matches("http://");
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            // The edge may close before it has read all of it.
+            let _ = stream.write_all(request.as_bytes()).await;
+            let mut answer = Vec::new();
+            let mut buffer = [0; 4096];
+            while let Ok(Ok(n @ 1..)) =
+                tokio::time::timeout(Duration::from_secs(10), stream.read(&mut buffer)).await
+            {
+                answer.extend_from_slice(&buffer[..n]);
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{port}: {answer:?}"));
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{port}: {answer}");
+            assert!(head.contains("content-type: application/problem+json"), "{port}: {answer}");
+            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!((&problem["code"], &problem["status"]), (&code.into(), &status.into()), "{port}");
+            let id = format!("x-request-id: {}", problem["request_id"].as_str().unwrap());
+            assert!(head.contains(&id), "{port}: {answer}");
+        }
+    }
+    let text = scrape(&stack.edge.admin).await;
+    assert!(text.contains("requests_total{endpoint=\"none\",method=\"OTHER\"} 4"), "{text}");
+}
+
+async fn scrape(admin: &str) -> String {
+    reqwest::get(format!("{admin}/metrics")).await.unwrap().text().await.unwrap()
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use orfeas_tests::client::{expect_json, expect_problem};
 use orfeas_tests::pictures;
-use orfeas_tests::stack::Stack;
+use orfeas_tests::stack::{Stack, StackOptions};
 use reqwest::StatusCode;
 use sha2::{Digest, Sha256};
 
@@ -92,6 +92,21 @@ async fn fifty_megabytes_are_stored_and_one_byte_more_is_not_read() {
     if let Ok(response) = sent {
         expect_problem(response, 413, "image_too_large").await;
     }
+}
+
+#[tokio::test]
+async fn fifty_megabytes_are_stored_within_64_mib_of_an_instance() {
+    // The host refuses an instance more memory than this, and a refusal is a trap.
+    let options = StackOptions { edge: &["--instance-memory-mib", "64"], ..StackOptions::default() };
+    let stack = Stack::start_with(options).await;
+    let client = stack.client();
+    for body in [pictures::png_of_size(LIMIT), pictures::png_of_size(LIMIT - 1)] {
+        let bytes = body.len();
+        let response = client.post_raw("/api/uploads", "image/png", body).await;
+        assert_eq!(expect_json(response, StatusCode::CREATED).await["bytes"], bytes);
+    }
+    let metrics = reqwest::get(format!("{}/metrics", stack.edge.admin)).await.unwrap().text().await.unwrap();
+    assert!(!metrics.contains("orfeas_wasm_failures_total{"), "{metrics}");
 }
 
 #[tokio::test]

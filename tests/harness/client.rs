@@ -11,23 +11,33 @@ use crate::wait;
 /// How long a job may take in a test: the machine has two cores and runs other tests.
 const JOB_LIMIT: Duration = Duration::from_secs(120);
 
-/// A caller without a key.
+/// A caller, without a key at first.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
+    key: Option<String>,
 }
 
 impl Client {
     /// A caller of the edge at `base`.
     pub fn new(base: &str) -> Self {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(150)).no_proxy().build().unwrap();
-        Self { http, base: base.to_owned() }
+        Self { http, base: base.to_owned(), key: None }
+    }
+
+    /// The same caller with a key.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
     /// A request to a path.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     /// GET.

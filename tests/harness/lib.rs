@@ -9,7 +9,9 @@
 //! The programs are those that `cargo xtask test` has built; every process dies with its owner.
 
 pub mod client;
+pub mod collector;
 pub mod corpus;
+pub mod exposition;
 #[path = "../faults/mod.rs"]
 pub mod faults;
 pub mod pictures;

@@ -202,6 +202,14 @@ impl Stack {
         self.node = Some(Node::start(self.dir.path(), &bus, &self.node_args, &self.environment));
     }
 
+    /// Starts a node beside the stack's own, in a folder of its own.
+    pub fn another_node(&self, args: &[&str]) -> Node {
+        let dir = self.dir.path().join("another");
+        std::fs::create_dir_all(&dir).unwrap();
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Node::start(&dir, &self.bus.address(), &args, &self.environment)
+    }
+
     /// `kill -9` of the node.
     pub fn kill_node(&mut self) {
         if let Some(mut node) = self.node.take() {

@@ -1,33 +1,13 @@
 //! Who calls, and what they may do. Keys are kept as their SHA-256, so that reading the bucket gives nobody a key.
 
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use orfeas_protocol::{Code, Sha256Digest, TenantId};
-use serde::Deserialize;
+use orfeas_protocol::{Code, KeyLimits, KeyRecord, Scope, Sha256Digest, TenantId};
 
 use crate::failure::Failure;
 use crate::head::Head;
 
 /// Longer than any key that we hand out; hashing is not free.
 const KEY_BYTES_MAX: usize = 512;
-
-/// Something that a key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Uploading and submitting.
-    Submit,
-    /// Reading one's jobs.
-    Read,
-    /// Everything, of every tenant.
-    Admin,
-}
-
-/// The value of a key in the bucket of keys. Limits stand there too; they are not read here.
-#[derive(Debug, Deserialize)]
-struct KeyRecord {
-    tenant: TenantId,
-    scopes: Vec<Scope>,
-}
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +16,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// Whether the tenant was proven by a key, so that a rollout can stick to it.
     pub is_authenticated: bool,
+    /// What the tenant may use.
+    pub limits: KeyLimits,
     scopes: Vec<Scope>,
 }
 
@@ -43,7 +25,12 @@ impl Caller {
     /// Whoever reaches an edge that asks for no keys. Such an edge answers on the loopback alone, where the
     /// caller is its operator.
     pub fn operator() -> Self {
-        Self { tenant: TenantId::anonymous(), is_authenticated: false, scopes: vec![Scope::Admin] }
+        Self {
+            tenant: TenantId::anonymous(),
+            is_authenticated: false,
+            limits: KeyLimits::default(),
+            scopes: vec![Scope::Admin],
+        }
     }
 
     /// Whom a key's record names; `None` if the key is not known.
@@ -52,9 +39,9 @@ impl Caller {
     /// The key is not known (401), or its record cannot be read.
     pub fn from_record(record: Option<&[u8]>) -> Result<Self, Failure> {
         let record = record.ok_or_else(|| unauthorized("the key is not known"))?;
-        let KeyRecord { tenant, scopes } = serde_json::from_slice(record)
+        let KeyRecord { tenant, scopes, limits, .. } = serde_json::from_slice(record)
             .map_err(|error| Failure::internal(format!("key record is not readable: {error}")))?;
-        Ok(Self { tenant, is_authenticated: true, scopes })
+        Ok(Self { tenant, is_authenticated: true, limits, scopes })
     }
 
     /// Whether the caller has a scope.

@@ -40,6 +40,13 @@ impl Failure {
         Self { problem: Box::new(problem), headers: failure.headers, cause: Some(cause.into()) }
     }
 
+    /// The bus is there, and no node that could answer.
+    pub fn no_node(cause: impl Into<String>) -> Self {
+        let problem = Problem::new(Code::UpstreamUnavailable, "no GPU node answers; try again");
+        let failure = Self::from(problem.retry_after(RETRY_AFTER_SECONDS));
+        Self { cause: Some(cause.into()), ..failure }
+    }
+
     /// The region's queue takes no more.
     pub fn queue_full() -> Self {
         let problem = Problem::new(Code::QueueFull, "the queue of this region is full; try again later");

@@ -63,6 +63,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const CHANNEL: HeaderName = HeaderName::from_static("x-orfeas-channel");
 /// The problem code of an error, for the host's counters.
 pub const CODE: HeaderName = HeaderName::from_static("x-orfeas-code");
+/// How many connections to the bus were made in place of lost ones since the last response, for the host's counters.
+pub const RECONNECTS: HeaderName = HeaderName::from_static("x-orfeas-nats-reconnects");
 /// The id of the job that made a file.
 pub const JOB_ID: HeaderName = HeaderName::from_static("x-job-id");
 /// The model that made a file: `family@version`.

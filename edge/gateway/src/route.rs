@@ -14,6 +14,12 @@ pub enum Resource {
     Submit,
     /// `/api/uploads`
     Uploads,
+    /// `/api/jobs`
+    Jobs,
+    /// `/api/gpu-metrics`
+    GpuMetrics,
+    /// `/api/models`
+    Models,
     /// `/api/job/{id}`
     Job(JobId),
     /// `/api/job/{id}/events`
@@ -45,6 +51,9 @@ impl Resource {
             "/api/generate-3d" => return Some(Self::Generate),
             "/api/submit-job" => return Some(Self::Submit),
             "/api/uploads" => return Some(Self::Uploads),
+            "/api/jobs" => return Some(Self::Jobs),
+            "/api/gpu-metrics" => return Some(Self::GpuMetrics),
+            "/api/models" => return Some(Self::Models),
             "/livez" => return Some(Self::Live),
             "/readyz" => return Some(Self::Ready),
             _ => {}
@@ -67,7 +76,13 @@ impl Resource {
         match self {
             Self::Generate | Self::Submit | Self::Uploads => "POST, OPTIONS",
             Self::Job(_) => "GET, HEAD, DELETE, OPTIONS",
-            Self::Events(_) | Self::JobResult(_) | Self::Live | Self::Ready => "GET, HEAD, OPTIONS",
+            Self::Jobs
+            | Self::GpuMetrics
+            | Self::Models
+            | Self::Events(_)
+            | Self::JobResult(_)
+            | Self::Live
+            | Self::Ready => "GET, HEAD, OPTIONS",
         }
     }
 }
@@ -114,6 +129,13 @@ mod tests {
             Ok((Resource::JobResult(id), Action::Read))
         );
         assert_eq!(resolved(Method::DELETE, &job), Ok((Resource::Job(id), Action::Delete)));
+        for (path, resource) in [
+            ("/api/jobs", Resource::Jobs),
+            ("/api/gpu-metrics", Resource::GpuMetrics),
+            ("/api/models", Resource::Models),
+        ] {
+            assert_eq!(resolved(Method::GET, path), Ok((resource, Action::Read)));
+        }
         assert_eq!(resolved(Method::OPTIONS, "/readyz"), Ok((Resource::Ready, Action::Describe)));
     }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// Serves the components of a Spin manifest.
 ///
 /// When it is ready, it prints one line to standard output:
-/// `orfeas-edge listening on http://ADDRESS (admin http://ADDRESS)`. Logs go to standard error.
+/// `orfeas-edge listening on http://ADDRESS (admin http://ADDRESS)`. Logs go to standard error, and
+/// traces to an OpenTelemetry collector if OTEL_EXPORTER_OTLP_ENDPOINT names one (http://HOST:4318).
 #[derive(Debug, Parser)]
 #[command(name = "orfeas-edge", version)]
 pub(crate) struct Args {

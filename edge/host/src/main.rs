@@ -5,7 +5,7 @@
 //!              └──────────┬─────────┘
 //!                       guest (engine, compiled components, instances)
 //!                         │
-//!                       inbound (connections, requests, problems) ── metrics, admin
+//!                       inbound (connections, requests, problems) ── metrics, admin, traces
 //! ```
 //! Everything is read and checked before anything listens.
 
@@ -33,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::signals::StopSignals;
 use anyhow::Context;
 use clap::Parser;
+use orfeas_traces::Tracer;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -75,7 +76,8 @@ fn start(args: &Args) -> anyhow::Result<()> {
 async fn serve(args: &Args, limits: Limits, app: App) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen()?;
     let metrics = Arc::new(Metrics::new());
-    let service = Arc::new(build_service(args, limits, app, &metrics)?);
+    let tracer = Tracer::from_environment("orfeas-edge", env!("CARGO_PKG_VERSION"))?;
+    let service = Arc::new(build_service(args, limits, app, &metrics, tracer.clone())?);
     let public = bind(args.listen).await?;
     let admin = bind(args.admin).await?;
     announce(public.local_addr()?, admin.local_addr()?)?;
@@ -92,10 +94,17 @@ async fn serve(args: &Args, limits: Limits, app: App) -> anyhow::Result<()> {
         served = serving => served.context("the server failed")?,
         () = signals.next() => tracing::warn!("stopping at once"),
     }
+    tracer.flush().await;
     Ok(())
 }
 
-fn build_service(args: &Args, limits: Limits, app: App, metrics: &Arc<Metrics>) -> anyhow::Result<Service> {
+fn build_service(
+    args: &Args,
+    limits: Limits,
+    app: App,
+    metrics: &Arc<Metrics>,
+    tracer: Tracer,
+) -> anyhow::Result<Service> {
     let engine = guest::engine::start(limits.pool).context("cannot start wasmtime")?;
     let cache = open_cache(args)?;
     let mut components = Vec::new();
@@ -114,6 +123,7 @@ fn build_service(args: &Args, limits: Limits, app: App, metrics: &Arc<Metrics>) 
         dispatcher: Dispatcher::new(components, |class| limits.class(class), limits.queue_wait),
         routes: app.routes,
         metrics: Arc::clone(metrics),
+        tracer,
         head_limits: limits.head,
         body_limits: limits.body,
     })

@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     wasm_failures: Family<Reason, Counter>,
     uploads_rejected: Family<Rejected, Counter>,
     canary_requests: Family<Served, Counter>,
+    nats_reconnects: Counter,
 }
 
 impl Metrics {
@@ -65,6 +66,7 @@ impl Metrics {
             wasm_failures: Family::default(),
             uploads_rejected: Family::default(),
             canary_requests: Family::default(),
+            nats_reconnects: Counter::default(),
         };
         metrics.registered()
     }
@@ -95,8 +97,13 @@ impl Metrics {
         );
         registry.register(
             "orfeas_canary_requests",
-            "Requests served, by rollout channel",
+            "Jobs submitted, by rollout channel",
             self.canary_requests.clone(),
+        );
+        registry.register(
+            "orfeas_nats_reconnects",
+            "Connections of components to NATS that took the place of lost ones",
+            self.nats_reconnects.clone(),
         );
         self
     }
@@ -126,6 +133,10 @@ impl Metrics {
     pub(crate) fn channel_served(&self, channel: &str) {
         let channel = channel.parse().map_or("other", Channel::as_str);
         self.canary_requests.get_or_create(&Served { channel }).inc();
+    }
+
+    pub(crate) fn nats_reconnected(&self, count: u32) {
+        self.nats_reconnects.inc_by(u64::from(count));
     }
 
     /// The OpenMetrics text.

@@ -5,6 +5,7 @@
 //!  Pool (wasm) ─▶ Lease ─▶ Connection<T: Transport> ─▶ Session ─▶ protocol (bytes ⇄ operations)
 //!                               │    moves bytes         │  replies, subscriptions, pings: no I/O
 //!                               └── jetstream: requests and replies as plain values; kv, object store
+//!                               └── service: requests to micro services
 //! ```
 //!
 //! Everything except the transport is free of I/O and runs on any target, so the tests drive the very code
@@ -17,6 +18,7 @@ mod connection;
 mod error;
 pub mod jetstream;
 pub mod protocol;
+pub mod service;
 mod session;
 mod transport;
 #[cfg(target_family = "wasm")]

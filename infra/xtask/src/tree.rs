@@ -24,6 +24,11 @@ const PURE: &[&str] = &["tch", "torch-sys", "tokio", "async-nats", "wasmtime", "
 const LAYERS: &[Layer] = &[
     Layer { package: "orfeas-protocol", may_use: &[], never_reaches: PURE },
     Layer { package: "orfeas-intake", may_use: &["orfeas-protocol"], never_reaches: PURE },
+    Layer {
+        package: "orfeas-traces",
+        may_use: &[],
+        never_reaches: &["tch", "torch-sys", "async-nats", "wasmtime"],
+    },
     Layer { package: "orfeas-edge-nats", may_use: &[], never_reaches: PURE },
     Layer {
         package: "orfeas-gateway",
@@ -32,7 +37,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         package: "orfeas-edge",
-        may_use: &["orfeas-protocol"],
+        may_use: &["orfeas-protocol", "orfeas-traces"],
         never_reaches: &["tch", "torch-sys", "async-nats"],
     },
     Layer { package: "orfeas-edge-test-guest", may_use: &[], never_reaches: PURE },
@@ -45,10 +50,17 @@ const LAYERS: &[Layer] = &[
     Layer { package: "orfeas-geometry", may_use: &[], never_reaches: PURE },
     Layer {
         package: "orfeas-node",
-        may_use: &["orfeas-protocol", "orfeas-intake", "orfeas-torch", "orfeas-nets", "orfeas-geometry"],
+        may_use: &[
+            "orfeas-protocol",
+            "orfeas-intake",
+            "orfeas-traces",
+            "orfeas-torch",
+            "orfeas-nets",
+            "orfeas-geometry",
+        ],
         never_reaches: &["wasmtime", "spin-sdk"],
     },
-    Layer { package: "orfeas-tests", may_use: &["orfeas-protocol"], never_reaches: TORCH },
+    Layer { package: "orfeas-tests", may_use: &["orfeas-protocol", "orfeas-traces"], never_reaches: TORCH },
     Layer { package: "orfeas-xtask", may_use: &[], never_reaches: PURE },
 ];
 

@@ -28,6 +28,12 @@ impl JobId {
     pub fn new(now: Timestamp, random: [u8; 10]) -> Self {
         Self(Builder::from_unix_timestamp_millis(now.unix_ms(), &random).into_uuid())
     }
+
+    /// The time of submission that the id was made from.
+    pub const fn created_at(&self) -> Timestamp {
+        // RFC 9562: the first 48 bits.
+        Timestamp::from_unix_ms((self.0.as_u128() >> 80) as u64)
+    }
 }
 
 impl fmt::Display for JobId {

@@ -39,6 +39,10 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// Every status.
+    pub const ALL: [JobStatus; 5] =
+        [Self::Queued, Self::Processing, Self::Completed, Self::Failed, Self::Cancelled];
+
     /// Whether nothing more will happen.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

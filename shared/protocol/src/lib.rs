@@ -5,11 +5,12 @@
 //!  ids ─┬─▶ options ──▶ job ──▶ view (the job object callers see)
 //!       │   preset  ──▶  │
 //!       └─▶ subjects     └──▶ problem (codes, their HTTP status)
-//!           rollout (which channel a request belongs to)
+//!           rollout (which channel a request belongs to), key (who may call)
 //! ```
 
 pub mod ids;
 pub mod job;
+pub mod key;
 pub mod options;
 pub mod preset;
 pub mod problem;
@@ -20,6 +21,7 @@ pub mod view;
 
 pub use ids::{JobId, NodeId, Region, RequestId, Sha256Digest, TenantId};
 pub use job::{JobRecord, JobStatus};
+pub use key::{KeyLimits, KeyRecord, Scope};
 pub use options::JobOptions;
 pub use problem::{Code, Problem};
 pub use rollout::Channel;

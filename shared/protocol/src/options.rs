@@ -85,6 +85,9 @@ named_enum!(
 );
 
 impl ModelFormat {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Glb, Self::Obj, Self::Stl, Self::Ply];
+
     /// The registered media type.
     pub const fn media_type(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! Names on the message bus: subjects, streams, buckets and keys of a region.
 
 use crate::ids::{JobId, Region, Sha256Digest};
-use crate::options::Priority;
+use crate::options::{ModelFormat, Priority};
 use crate::rollout::Channel;
 
 /// The micro service's name (NATS ADR-32).
@@ -24,6 +24,11 @@ pub fn blocklist_key(digest: &Sha256Digest) -> String {
     format!("sha256.{digest}")
 }
 
+/// The object in the results store that holds a job's result in another format than it was made in.
+pub fn results_object(id: JobId, format: ModelFormat) -> String {
+    format!("{id}.{format}")
+}
+
 /// The names of one region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names<'a> {
@@ -38,7 +43,8 @@ impl Region {
 }
 
 impl Names<'_> {
-    /// A micro service endpoint: `generate`, `submit`, `status`, `cancel`, `gpu` or `models`.
+    /// A micro service endpoint: `generate`, `submit`, `status`, `cancel`, `gpu`, `models`, and what the edge
+    /// asks of a node: `list` and `convert`.
     pub fn endpoint(&self, name: &str) -> String {
         format!("orfeas.{}.{name}", self.region)
     }
@@ -117,6 +123,11 @@ impl Names<'_> {
     /// KV bucket of idempotency keys.
     pub fn idempotency_bucket(&self) -> String {
         format!("orfeas_idempotency_{}", self.region.bucket_suffix())
+    }
+
+    /// KV bucket of what each tenant uses, by tenant.
+    pub fn tenants_bucket(&self) -> String {
+        format!("orfeas_tenants_{}", self.region.bucket_suffix())
     }
 
     /// Object store of pictures, by digest.

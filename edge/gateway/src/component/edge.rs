@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use orfeas_edge_nats::jetstream::{PurgeSubject, kv};
 use orfeas_edge_nats::{Connection, Error as BusError, Lease, Pool, TcpTransport};
+use orfeas_protocol::Scope;
 use orfeas_protocol::subjects::KEYS_BUCKET;
 
-use crate::auth::{Caller, Scope, key_digest};
+use crate::auth::{Caller, key_digest};
 use crate::failure::Failure;
 use crate::head::Head;
 use crate::settings::{AuthMode, Settings, Variables};
@@ -54,6 +55,11 @@ impl Edge {
         let pool = Pool::new(settings.nats_address, settings.nats_credentials.clone());
         // Another request of this instance may have been faster; then its state stays.
         Ok(EDGE.get_or_init(|| Self { settings, pool }))
+    }
+
+    /// How many lost connections were replaced since this was last asked.
+    pub(super) fn take_reconnects() -> u32 {
+        EDGE.get().map_or(0, |edge| edge.pool.take_reconnects())
     }
 
     /// Lets a request in: leases a connection, makes the request's first, idempotent calls on it, and reads the

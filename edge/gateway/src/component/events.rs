@@ -6,13 +6,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use orfeas_edge_nats::Lease;
-use orfeas_protocol::JobId;
+use orfeas_protocol::{JobId, Scope};
 
 use super::edge::{Access, Bus, Edge};
 use super::job;
 use super::jobs::{JobWatch, StoredJob};
 use super::outbound::{Answer, BodyWriter};
-use crate::auth::Scope;
 use crate::failure::Failure;
 use crate::head::Head;
 use crate::reply::Reply;

@@ -3,12 +3,12 @@
 use http::StatusCode;
 use orfeas_edge_nats::Error as BusError;
 use orfeas_edge_nats::jetstream::kv;
-use orfeas_protocol::{Code, JobId};
+use orfeas_protocol::{Code, JobId, Scope};
 
 use super::edge::{Access, Bus, Edge, soon};
 use super::jobs::{self, StoredJob};
 use super::outbound::Answer;
-use crate::auth::{Caller, Scope};
+use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::head::Head;
 use crate::reply::{CHANNEL, Reply};

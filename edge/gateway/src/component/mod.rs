@@ -2,9 +2,9 @@
 //! without I/O is decided in the modules beside this one.
 //!
 //! ```text
-//!  inbound ─▶ route ─▶ generate │ submit │ uploads │ job │ result │ events │ health ─▶ outbound
+//!  inbound ─▶ route ─▶ generate │ submit │ uploads │ job │ result │ events │ node │ health ─▶ outbound
 //!                         └─ submission ─┘    │
-//!                               └─ picture ───┘        jobs, edge (settings, pool, who may enter)
+//!                               └─ picture ───┘        jobs, quota, edge (settings, pool, who may enter)
 //! ```
 //! Each request owns its connection to the bus and everything else it touches. No task outlives its request or
 //! wakes another one: the component model's tasks cannot do that here.
@@ -17,8 +17,10 @@ mod health;
 mod inbound;
 mod job;
 mod jobs;
+mod node;
 mod outbound;
 mod picture;
+mod quota;
 mod result;
 mod submission;
 mod submit;
@@ -31,7 +33,7 @@ use wasip3::http::types::{ErrorCode, Request, Response};
 
 use crate::failure::Failure;
 use crate::head::Head;
-use crate::reply::Reply;
+use crate::reply::{RECONNECTS, Reply};
 use crate::route::{Action, Resource, resolve};
 use edge::Edge;
 use inbound::RequestBody;
@@ -51,6 +53,10 @@ impl Guest for Gateway {
                 failure.into_reply(head.request_id.clone()).into()
             }
         };
+        let answer = answer.map_reply(|reply| match Edge::take_reconnects() {
+            0 => reply,
+            count => reply.with_header(RECONNECTS, count.to_string()),
+        });
         answer.map_reply(|reply| reply.sealed(&head.request_id)).send(head.method == Method::HEAD)
     }
 }
@@ -72,6 +78,9 @@ async fn answer(head: &Head, body: RequestBody) -> Result<Answer, Failure> {
         Resource::Job(id) => job::get(edge, head, id).await,
         Resource::JobResult(id) => result::get(edge, head, id).await,
         Resource::Events(id) => events::get(edge, head, id).await,
+        Resource::Jobs => node::jobs(edge, head).await,
+        Resource::GpuMetrics => node::gpu_metrics(edge, head).await,
+        Resource::Models => node::models(edge, head).await,
         Resource::Ready => health::ready(edge).await,
         Resource::Live => Ok(health::live()),
     }

@@ -16,14 +16,15 @@ use orfeas_protocol::options::RequestOptions;
 use orfeas_protocol::rollout::{Rollout, RolloutKey};
 use orfeas_protocol::subjects::{HEADER_REQUEST_ID, HEADER_TRACEPARENT, ROLLOUT_BUCKET};
 use orfeas_protocol::view::JobError;
-use orfeas_protocol::{Channel, JobId, JobRecord, JobStatus};
+use orfeas_protocol::{Channel, JobId, JobRecord, JobStatus, Scope};
 
 use super::clock;
 use super::edge::{Access, Bus, Edge, soon};
 use super::inbound::RequestBody;
 use super::jobs::{self, JobWatch};
 use super::picture::{self, Accepted};
-use crate::auth::{Caller, Scope};
+use super::quota;
+use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::head::Head;
 use crate::idempotency::{self, Claim};
@@ -115,6 +116,7 @@ impl Request<'_> {
             caller.demand(Scope::Admin)?;
         }
         let entry_key = idempotency::entry_key(head, &caller.tenant)?;
+        quota::look(edge, bus, &caller, new_job_id()).await?;
         let check_options = |options: &RequestOptions| check_options(head, options);
         let (options, picture) = picture::receive(edge, bus, reader, body, check_options).await?;
         let bucket = edge.settings.region.names().idempotency_bucket();
@@ -153,7 +155,7 @@ impl Submission<'_> {
         earlier: Option<kv::Entry>,
     ) -> Result<(JobWatch, JobRecord), Failure> {
         let Accepted { input, new_object } = accepted;
-        let new_id = JobId::new(clock::now(), random_10());
+        let new_id = new_job_id();
         let fingerprint = idempotency::fingerprint(&input.sha256, self.options.job_type, &self.options.job);
         let claimed = match earlier.and_then(|entry| entry.value).map(|json| Claim::read(&json, &fingerprint))
         {
@@ -191,7 +193,15 @@ impl Submission<'_> {
             traceparent: self.head.traceparent.clone(),
         };
         let record = JobRecord::new(new, clock::now());
-        let outcome = self.record_and_enqueue(bus, record).await;
+        // A job that an earlier request began has been counted with it.
+        let counted = match id == new_id {
+            true => quota::take(self.edge, bus, &self.caller, Some(id)).await,
+            false => Ok(()),
+        };
+        let outcome = match counted {
+            Ok(()) => self.record_and_enqueue(bus, record).await,
+            Err(failure) => Err(failure),
+        };
         if let (Err(_), Some(key)) = (&outcome, self.entry_key.as_ref().filter(|_| id == new_id)) {
             self.release(bus, key).await;
         }
@@ -295,8 +305,8 @@ impl Submission<'_> {
     }
 }
 
-fn random_10() -> [u8; 10] {
-    let mut bytes = [0; 10];
-    bytes.copy_from_slice(clock::random().split_at(10).0);
-    bytes
+fn new_job_id() -> JobId {
+    let mut random = [0; 10];
+    random.copy_from_slice(clock::random().split_at(10).0);
+    JobId::new(clock::now(), random)
 }

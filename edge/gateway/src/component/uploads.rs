@@ -4,11 +4,13 @@ use http::StatusCode;
 use orfeas_edge_nats::Error as BusError;
 use orfeas_intake::Limits;
 
+use orfeas_protocol::Scope;
+
 use super::edge::{Access, Bus, Edge, soon};
 use super::inbound::RequestBody;
 use super::outbound::Answer;
 use super::picture::{self, Accepted};
-use crate::auth::Scope;
+use super::quota;
 use crate::failure::Failure;
 use crate::head::Head;
 use crate::reply::Reply;
@@ -20,8 +22,11 @@ use crate::upload::UploadReader;
 /// Whatever is wrong with the request, the picture or the bus.
 pub(super) async fn post(edge: &'static Edge, head: &Head, body: RequestBody) -> Result<Answer, Failure> {
     let reader = UploadReader::new(head, false, Limits::default())?;
-    let Access { mut lease, .. } = edge.enter(head, Scope::Submit, ping).await?;
-    let stored = store(edge, &mut lease, reader, body).await;
+    let Access { mut lease, caller, .. } = edge.enter(head, Scope::Submit, ping).await?;
+    let stored = match quota::take(edge, &mut lease, &caller, None).await {
+        Ok(()) => store(edge, &mut lease, reader, body).await,
+        Err(failure) => Err(failure),
+    };
     lease.give_back().await;
     stored.map(Answer::from)
 }

@@ -1,7 +1,7 @@
 //! The HTTP side: connections in, requests to a component, answers and problems out.
 //!
 //! ```text
-//! server ── accepts, bounds connections and slow clients (io)
+//! server ── accepts, bounds connections and slow clients (io), answers what is no request (unparsed)
 //!    └▶ service ── admit: identity, limits, route, class ──▶ dispatch ──▶ guest
 //!          └──── refusal (what the host itself answers), body (both directions), record (log, metrics)
 //! ```
@@ -16,6 +16,7 @@ mod record;
 mod refusal;
 pub(crate) mod server;
 mod service;
+mod unparsed;
 
 pub(crate) use admit::HeadLimits;
 pub(crate) use service::Service;

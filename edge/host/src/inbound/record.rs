@@ -1,14 +1,17 @@
 //! The record of one request: written to log and metrics once, when its answer has ended.
 
-use super::identity::Identity;
+use super::identity::{Identity, TraceContext};
 use crate::class::RequestClass;
 use crate::metrics::Metrics;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use orfeas_traces::{Kind, Span, Tracer};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Set by components for the host: why a request was refused. Not sent to clients.
 const CODE: HeaderName = HeaderName::from_static("x-orfeas-code");
+/// Set by components for the host: connections to NATS in place of lost ones. Not sent to clients.
+const RECONNECTS: HeaderName = HeaderName::from_static("x-orfeas-nats-reconnects");
 const CHANNEL: HeaderName = HeaderName::from_static("x-orfeas-channel");
 
 /// The status in logs for a client that went away before its answer began.
@@ -16,6 +19,8 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 pub(crate) struct Record {
     metrics: Arc<Metrics>,
+    /// Ends with the record.
+    span: Span,
     started: Instant,
     identity: Identity,
     method: Method,
@@ -28,9 +33,25 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(metrics: Arc<Metrics>, identity: Identity, method: Method, path: String) -> Self {
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        tracer: &Tracer,
+        identity: Identity,
+        method: Method,
+        path: String,
+    ) -> Self {
+        let TraceContext { own, parent } = identity.trace;
+        let parent_span_id = parent.map(|parent| parent.span_id);
+        let mut span = tracer.span_as(own, parent_span_id, "HTTP", Kind::Server);
+        if tracer.is_on() {
+            span.rename(method.as_str().to_owned());
+            span.note("http.request.method", method.as_str());
+            span.note("url.path", &path);
+            span.note("request_id", identity.request_id());
+        }
         Self {
             metrics,
+            span,
             started: Instant::now(),
             identity,
             method,
@@ -43,10 +64,22 @@ impl Record {
         }
     }
 
+    /// What could not be read as a request.
+    pub(super) fn of_no_request(metrics: Arc<Metrics>, identity: Identity) -> Self {
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        let mut record = Self::new(metrics, &Tracer::off(), identity, method, String::new());
+        record.complete = true;
+        record
+    }
+
     /// Notes what the request was found to be.
     pub(super) fn routed(&mut self, endpoint: &str, class: RequestClass) {
         endpoint.clone_into(&mut self.endpoint);
         self.class = class;
+        if self.span.context().is_some() {
+            self.span.rename(format!("{} {endpoint}", self.method));
+            self.span.note("http.route", endpoint);
+        }
     }
 
     /// Notes the start of an answer, with the problem code that a refusal has.
@@ -66,8 +99,15 @@ impl Record {
         let code = headers.remove(&CODE);
         let code = code.as_ref().map(HeaderValue::to_str).and_then(Result::ok);
         self.answered(status, code);
-        if let Some(channel) = headers.get(&CHANNEL).and_then(|value| value.to_str().ok()) {
+        // Looking at a job tells its channel too, and is no request of that channel.
+        if self.class == RequestClass::Upload
+            && let Some(channel) = headers.get(&CHANNEL).and_then(|value| value.to_str().ok())
+        {
             self.metrics.channel_served(channel);
+        }
+        let reconnects = headers.remove(&RECONNECTS);
+        if let Some(count) = reconnects.as_ref().and_then(|value| value.to_str().ok()?.parse().ok()) {
+            self.metrics.nats_reconnected(count);
         }
     }
 
@@ -85,6 +125,10 @@ impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let status = self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
+        self.span.note_number("http.response.status_code", status);
+        if status >= 500 || !self.complete {
+            self.span.fail(if self.complete { "answered with an error" } else { "the answer broke off" });
+        }
         self.metrics.request_ended(&self.endpoint, &self.method, status, duration);
         tracing::info!(
             target: "access",

@@ -18,6 +18,9 @@ pub(crate) enum Refusal {
         limit: usize,
     },
     NotFound,
+    MethodNotAllowed {
+        allow: &'static str,
+    },
     /// Over the host's limit, which lies above that for images, so that none of those can be in it.
     BodyTooLarge {
         limit_bytes: u64,
@@ -30,6 +33,10 @@ pub(crate) enum Refusal {
     },
     DeadlineExceeded,
     ComponentFailed,
+    /// The process is about to end.
+    Draining,
+    /// A defect of the host itself.
+    Internal,
 }
 
 impl Refusal {
@@ -38,9 +45,11 @@ impl Refusal {
             Self::InvalidRequest(_) => Code::InvalidRequest,
             Self::HeadersTooLarge { .. } | Self::TooManyHeaders { .. } => Code::HeadersTooLarge,
             Self::NotFound => Code::NotFound,
+            Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::BodyTooLarge { .. } => Code::ImageTooLarge,
             Self::BodyStalled => Code::RequestTimeout,
-            Self::Busy { .. } => Code::Overloaded,
+            Self::Busy { .. } | Self::Draining => Code::Overloaded,
+            Self::Internal => Code::Internal,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::ComponentFailed => Code::ComponentFailed,
         }
@@ -62,6 +71,7 @@ impl Refusal {
                 new("the request has more headers than the limit").with("limit", limit)
             }
             Self::NotFound => new("nothing is served at this path"),
+            Self::MethodNotAllowed { allow } => new("the method is not allowed here").with("allow", allow),
             Self::BodyTooLarge { limit_bytes } => {
                 new("the request body is larger than the limit").with("limit_bytes", limit_bytes)
             }
@@ -71,6 +81,8 @@ impl Refusal {
             }
             Self::DeadlineExceeded => new("the request was not answered in time"),
             Self::ComponentFailed => new("the component that serves this path failed"),
+            Self::Draining => new("the edge is about to stop").retry_after(1),
+            Self::Internal => new("the request could not be handled"),
         }
     }
 
@@ -92,6 +104,9 @@ impl Refusal {
         identity.write_answer(headers);
         if let Some(seconds) = problem.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Self::MethodNotAllowed { allow } = self {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
         if self.closes_connection() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -125,6 +140,10 @@ mod tests {
     fn every_refusal_is_a_whole_problem() {
         check(Refusal::InvalidRequest("no"), 400, "invalid_request");
         check(Refusal::NotFound, 404, "not_found");
+        let wrong = check(Refusal::MethodNotAllowed { allow: "GET" }, 405, "method_not_allowed");
+        assert_eq!(wrong.headers()[header::ALLOW], "GET");
+        check(Refusal::Draining, 503, "overloaded");
+        check(Refusal::Internal, 500, "internal");
         check(Refusal::HeadersTooLarge { limit_bytes: 1 }, 431, "headers_too_large");
         check(Refusal::TooManyHeaders { limit: 1 }, 431, "headers_too_large");
         check(Refusal::BodyStalled, 408, "request_timeout");

@@ -1,7 +1,11 @@
 //! Accepts connections, bounds their number and their clients' slowness, and drains at the end.
 
+use super::identity::Identity;
 use super::io::WriteDeadline;
+use super::record::Record;
+use super::refusal::Refusal;
 use super::service::Service;
+use super::unparsed::Unparsed;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -85,12 +89,18 @@ fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
     }
-    let service = Arc::clone(service);
+    let answering = Arc::clone(service);
     let answer = service_fn(move |request| {
-        let service = Arc::clone(&service);
+        let service = Arc::clone(&answering);
         async move { Ok::<_, Infallible>(service.answer(request, peer).await) }
     });
-    let io = TokioIo::new(WriteDeadline::new(stream, limits.write_stall));
+    let metrics = Arc::clone(&service.metrics);
+    let note = move |refusal: Refusal, identity: &Identity| {
+        // Nothing is known of it, not even a method; the record is written when it is dropped.
+        Record::of_no_request(Arc::clone(&metrics), identity.clone()).answered(refusal.status(), None);
+    };
+    let stream = WriteDeadline::new(stream, limits.write_stall);
+    let io = TokioIo::new(Unparsed::new(stream, service.head_limits.bytes, note));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)

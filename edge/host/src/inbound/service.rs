@@ -12,6 +12,7 @@ use crate::route::RouteTable;
 use http::{HeaderMap, Request, Response, header, request};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use orfeas_traces::Tracer;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) struct Service {
     /// Routes to components of the dispatcher.
     pub(crate) routes: RouteTable<usize>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracer: Tracer,
     pub(crate) head_limits: HeadLimits,
     pub(crate) body_limits: BodyLimits,
 }
@@ -41,8 +43,13 @@ impl Service {
         let (head, body) = request.into_parts();
         let identity = Identity::from_headers(&head.headers);
         let path = head.uri.path().to_owned();
-        let mut record =
-            Record::new(Arc::clone(&self.metrics), identity.clone(), head.method.clone(), path.clone());
+        let mut record = Record::new(
+            Arc::clone(&self.metrics),
+            &self.tracer,
+            identity.clone(),
+            head.method.clone(),
+            path.clone(),
+        );
         match self.serve(head, body, &path, peer, &identity, &mut record).await {
             Ok((response, ticket)) => {
                 let (mut head, body) = response.into_parts();

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ pub struct Pool {
     address: SocketAddr,
     credentials: Credentials,
     idle: Mutex<Vec<Connection<TcpTransport>>>,
+    /// Whether a connection broke, or could not be made, and none was made since.
+    is_lost: AtomicBool,
+    reconnects: AtomicU32,
 }
 
 /// A connection that its holder owns alone. Dropping it closes it.
@@ -44,7 +48,18 @@ pub struct Lease<'p> {
 impl Pool {
     /// An empty pool.
     pub const fn new(address: SocketAddr, credentials: Credentials) -> Self {
-        Self { address, credentials, idle: Mutex::new(Vec::new()) }
+        Self {
+            address,
+            credentials,
+            idle: Mutex::new(Vec::new()),
+            is_lost: AtomicBool::new(false),
+            reconnects: AtomicU32::new(0),
+        }
+    }
+
+    /// How many connections were made after one was lost, since this was last asked.
+    pub fn take_reconnects(&self) -> u32 {
+        self.reconnects.swap(0, Relaxed)
     }
 
     /// A connection: an idle one if there is one that lives, else a new one.
@@ -58,6 +73,7 @@ impl Pool {
             if is_live {
                 return Ok(Lease { pool: self, connection, is_reused: true });
             }
+            self.is_lost.store(true, Relaxed);
             // What is at least as silent is as dead.
             drop(self.take_silent());
         }
@@ -77,6 +93,7 @@ impl Pool {
         match operation(&mut lease).await {
             Err(error) if error.is_connection_fault() && lease.is_reused => {
                 drop(lease);
+                self.is_lost.store(true, Relaxed);
                 let mut lease = self.open().await?;
                 let output = operation(&mut lease).await?;
                 Ok((lease, output))
@@ -103,6 +120,15 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<Lease<'_>, Error> {
+        let lease = self.connect().await;
+        let was_lost = self.is_lost.swap(lease.is_err(), Relaxed);
+        if lease.is_ok() && was_lost {
+            self.reconnects.fetch_add(1, Relaxed);
+        }
+        lease
+    }
+
+    async fn connect(&self) -> Result<Lease<'_>, Error> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let transport = TcpTransport::connect(self.address, deadline).await?;
         let credentials = self.credentials.clone();
@@ -138,6 +164,8 @@ impl Lease<'_> {
         if connection.reset(Instant::now() + PING_TIMEOUT).await {
             // Closed outside of the lock, if there is no room.
             drop(pool.put_idle(connection));
+        } else if connection.is_broken() {
+            pool.is_lost.store(true, Relaxed);
         }
     }
 }

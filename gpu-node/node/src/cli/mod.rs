@@ -5,6 +5,7 @@ mod blocklist;
 mod convert;
 mod dead;
 mod generate;
+mod keys;
 mod model_commands;
 mod models;
 mod parity;
@@ -51,6 +52,8 @@ enum Command {
     Blocklist(blocklist::Blocklist),
     /// The jobs that were given up
     Dead(dead::Dead),
+    /// The keys by which callers are let in at the edge
+    Keys(keys::Keys),
     /// How much of the traffic the canary channel gets
     Rollout(rollout::RolloutCommand),
     /// The model folders that the neural families use
@@ -83,6 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Generate(generate) => generate.run().await,
             Command::Blocklist(blocklist) => blocklist.run().await,
             Command::Dead(dead) => dead.run().await,
+            Command::Keys(keys) => keys.run().await,
             Command::Rollout(rollout) => rollout.run().await,
             Command::Models(models) => models.run().await,
             Command::Parity(parity) => parity.run(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use orfeas_traces::Tracer;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
@@ -54,7 +55,9 @@ impl Serve {
             );
         }
         let inference = Inference::start(inference_config(&config)).context("cannot start inference")?;
-        let service = Service::start(&config, connection, Arc::new(inference), metrics.clone()).await?;
+        let tracer = Tracer::from_environment("orfeas-gpu-node", env!("CARGO_PKG_VERSION"))?;
+        let engine = Arc::new(inference);
+        let service = Service::start(&config, connection, engine, metrics.clone(), tracer.clone()).await?;
 
         println!("orfeas-gpu-node serving region {} (admin http://{})", config.region, admin.address());
         let admin = tokio::spawn(admin.serve(metrics, service.readiness()));
@@ -70,6 +73,7 @@ impl Serve {
             _ = interrupt.recv() => tracing::warn!("interrupted again: stopping at once"),
         }
         admin.abort();
+        tracer.flush().await;
         Ok(match health.fault() {
             Some(fault) => leave(fault),
             None => ExitCode::SUCCESS,

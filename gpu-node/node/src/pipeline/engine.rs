@@ -157,6 +157,11 @@ pub trait Engine: Send + Sync + 'static {
     /// The device's memory now.
     fn memory(&self) -> DeviceMemory;
 
+    /// The device's name: `cpu`, or `cuda:` and its number.
+    fn device(&self) -> String {
+        "cpu".to_owned()
+    }
+
     /// Waits until nothing can run any more, because what runs requests has ended.
     fn stopped(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())

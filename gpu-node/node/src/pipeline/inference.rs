@@ -185,6 +185,10 @@ impl Engine for Inference {
         self.meter.memory()
     }
 
+    fn device(&self) -> String {
+        self.meter.device_name()
+    }
+
     fn stopped(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.commands.closed())
     }

@@ -44,6 +44,14 @@ impl Meter {
         Self { device, changes: AtomicU64::new(0), loading: AtomicUsize::new(0) }
     }
 
+    /// The device's name.
+    pub(super) fn device_name(&self) -> String {
+        match self.device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        }
+    }
+
     /// The device's figures now.
     pub(super) fn memory(&self) -> DeviceMemory {
         match self.device {

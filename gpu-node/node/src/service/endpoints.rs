@@ -1,10 +1,11 @@
-//! The micro service `orfeas` (NATS ADR-32): `submit`, `generate`, `status`, `cancel` and `models`, for other
-//! systems. Errors carry the service headers and the problem object as body.
+//! The micro service `orfeas` (NATS ADR-32): `submit`, `generate`, `status`, `cancel`, `gpu` and `models` for other
+//! systems, `list` and `convert` for the edge, which asks for what only a node knows or can do. Errors carry the service headers and the problem object as body.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::service::endpoint::Endpoint as EndpointStream;
+use async_nats::service::error::Error as ServiceError;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, Service, ServiceExt};
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
@@ -14,16 +15,18 @@ use orfeas_protocol::problem::{Code, Problem};
 use orfeas_protocol::subjects::{HEADER_OPTIONS, HEADER_REQUEST_ID, HEADER_TRACEPARENT, SERVICE};
 use orfeas_protocol::view::Job;
 use orfeas_protocol::{JobId, RequestId};
+use orfeas_traces::{Kind, TraceParent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use super::convert::{self, ConvertRequest};
 use super::entropy;
 use super::entropy::now;
-use super::inventory;
 use super::node::NodeContext;
 use super::records::{ChangeError, RecordError, Stored};
 use super::submission::{Submission, internal, submit, unavailable};
+use super::{inventory, listing};
 
 /// A change that a caller waits for.
 const CHANGE_LIMIT: Duration = Duration::from_secs(5);
@@ -31,8 +34,8 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Options are a few hundred bytes.
 const OPTIONS_BYTES_MAX: usize = 8 * 1024;
-/// A W3C traceparent of version 00.
-const TRACEPARENT_BYTES: usize = 55;
+/// Where replies go that are only made to be counted.
+const DISCARD: &str = "_INBOX.orfeas.discard";
 
 /// An endpoint, and how many of its requests are answered at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +44,23 @@ enum Endpoint {
     Generate,
     Status,
     Cancel,
+    Gpu,
     Models,
+    List,
+    Convert,
 }
 
 impl Endpoint {
-    const ALL: [Endpoint; 5] =
-        [Endpoint::Submit, Endpoint::Generate, Endpoint::Status, Endpoint::Cancel, Endpoint::Models];
+    const ALL: [Endpoint; 8] = [
+        Endpoint::Submit,
+        Endpoint::Generate,
+        Endpoint::Status,
+        Endpoint::Cancel,
+        Endpoint::Gpu,
+        Endpoint::Models,
+        Endpoint::List,
+        Endpoint::Convert,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -54,16 +68,32 @@ impl Endpoint {
             Self::Generate => "generate",
             Self::Status => "status",
             Self::Cancel => "cancel",
+            Self::Gpu => "gpu",
             Self::Models => "models",
+            Self::List => "list",
+            Self::Convert => "convert",
+        }
+    }
+
+    const fn span_name(self) -> &'static str {
+        match self {
+            Self::Submit => "nats submit",
+            Self::Generate => "nats generate",
+            Self::Status => "nats status",
+            Self::Cancel => "nats cancel",
+            Self::Gpu => "nats gpu",
+            Self::Models => "nats models",
+            Self::List => "nats list",
+            Self::Convert => "nats convert",
         }
     }
 
     /// Pictures cost memory and processor time; who only waits costs little.
     const fn concurrency(self) -> usize {
         match self {
-            Self::Submit => 16,
+            Self::Submit | Self::List | Self::Convert => 16,
             Self::Generate => 128,
-            Self::Status | Self::Cancel | Self::Models => 64,
+            Self::Status | Self::Cancel | Self::Gpu | Self::Models => 64,
         }
     }
 }
@@ -120,8 +150,11 @@ async fn serve(node: Arc<NodeContext>, endpoint: Endpoint, mut requests: Endpoin
         tokio::spawn(async move {
             let began = Instant::now();
             let request_id = request_id(&request.message);
+            let parent = traceparent(&request.message);
+            let mut span = node.tracer.span(endpoint.span_name(), Kind::Server, parent);
+            let caller = Caller { request_id: request_id.clone(), trace: span.context().or(parent) };
             let answered = match place {
-                Ok(_place) => answer(&node, endpoint, &request.message, request_id.clone()).await,
+                Ok(_place) => answer(&node, endpoint, &request.message, caller).await,
                 Err(_) => Err(Problem::new(Code::Overloaded, "too many requests at one time").retry_after(1)),
             };
             let answered = answered.map_err(|problem| match &request_id {
@@ -129,7 +162,12 @@ async fn serve(node: Arc<NodeContext>, endpoint: Endpoint, mut requests: Endpoin
                 None => problem,
             });
             let status = answered.as_ref().map_or_else(|problem| problem.status, |_| 200);
-            respond(&request, answered, request_id).await;
+            if let Err(problem) = answered.as_ref()
+                && problem.status >= 500
+            {
+                span.fail(&problem.title);
+            }
+            respond(node.bus.client(), request, answered, request_id).await;
             node.metrics.request_answered(endpoint.name(), status, began.elapsed());
         });
     }
@@ -139,14 +177,21 @@ async fn answer(
     node: &Arc<NodeContext>,
     endpoint: Endpoint,
     message: &Message,
-    request_id: Option<RequestId>,
+    caller: Caller,
 ) -> Result<Bytes, Problem> {
     match endpoint {
-        Endpoint::Submit => body(&submit(node, submission(message, request_id)?).await?.job),
-        Endpoint::Generate => body(&generate(node, submission(message, request_id)?).await?),
+        Endpoint::Submit => body(&submit(node, submission(message, caller)?).await?.job),
+        Endpoint::Generate => body(&generate(node, submission(message, caller)?).await?),
         Endpoint::Status => body(&load(node, job_id(message)?).await?.record.job),
         Endpoint::Cancel => body(&cancel(node, job_id(message)?).await?),
+        Endpoint::Gpu => body(&inventory::gpu(node).await?),
         Endpoint::Models => body(&inventory::models(node).await?),
+        Endpoint::List => body(&listing::list(node, request(message)?).await?),
+        Endpoint::Convert => {
+            let request: ConvertRequest = request(message)?;
+            let stored = load(node, request.id()).await?;
+            body(&convert::convert(node, &stored.record.job, request).await?)
+        }
     }
 }
 
@@ -224,19 +269,38 @@ fn job_id(message: &Message) -> Result<JobId, Problem> {
     request.id.parse().map_err(|_| Problem::new(Code::NotFound, "no such job"))
 }
 
-fn submission(message: &Message, request_id: Option<RequestId>) -> Result<Submission, Problem> {
+/// The request of `list` or `convert`.
+fn request<T: for<'de> Deserialize<'de>>(message: &Message) -> Result<T, Problem> {
+    let malformed = |error: serde_json::Error| {
+        Problem::new(
+            Code::InvalidRequest,
+            format!("the payload is not the JSON object that this takes: {error}"),
+        )
+    };
+    serde_json::from_slice(&message.payload).map_err(malformed)
+}
+
+/// Who asks, for what the request leads to.
+#[derive(Debug, Clone)]
+struct Caller {
+    request_id: Option<RequestId>,
+    trace: Option<TraceParent>,
+}
+
+fn traceparent(message: &Message) -> Option<TraceParent> {
+    header(message, HEADER_TRACEPARENT)?.parse().ok()
+}
+
+fn submission(message: &Message, caller: Caller) -> Result<Submission, Problem> {
     let options = match header(message, HEADER_OPTIONS) {
         Some(text) => options(text)?,
         None => RequestOptions::default(),
     };
-    let traceparent = header(message, HEADER_TRACEPARENT).filter(|text| {
-        text.len() == TRACEPARENT_BYTES && text.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-')
-    });
     Ok(Submission {
         options,
         image: message.payload.clone(),
-        request_id,
-        traceparent: traceparent.map(str::to_owned),
+        request_id: caller.request_id,
+        traceparent: caller.trace.map(|trace| trace.to_string()),
     })
 }
 
@@ -269,18 +333,36 @@ fn body(value: &impl Serialize) -> Result<Bytes, Problem> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| internal("write the reply", &error))
 }
 
-/// Replies. The library's own way to answer with an error has no body, so the headers are set here.
-async fn respond(request: &Request, answered: Result<Bytes, Problem>, request_id: Option<RequestId>) {
+/// Replies. The library's own way to answer with an error has no body, so this sends the reply with headers of its
+/// own. Only the library's way counts the error in the service's statistics, so it goes that way too, to a subject
+/// that nobody listens to.
+async fn respond(
+    client: &async_nats::Client,
+    mut request: Request,
+    answered: Result<Bytes, Problem>,
+    request_id: Option<RequestId>,
+) {
     let mut headers = HeaderMap::new();
     if let Some(id) = request_id {
         headers.insert(HEADER_REQUEST_ID, id.as_str());
     }
-    let payload = answered.unwrap_or_else(|problem| {
-        headers.insert(NATS_SERVICE_ERROR_CODE, problem.status.to_string());
-        headers.insert(NATS_SERVICE_ERROR, problem.title.as_str());
-        serde_json::to_vec(&problem).unwrap_or_default().into()
-    });
-    if let Err(error) = request.respond_with_headers(Ok(payload), headers).await {
+    let problem = match answered {
+        Ok(payload) => {
+            if let Err(error) = request.respond_with_headers(Ok(payload), headers).await {
+                tracing::debug!(%error, "reply not sent");
+            }
+            return;
+        }
+        Err(problem) => problem,
+    };
+    headers.insert(NATS_SERVICE_ERROR_CODE, problem.status.to_string());
+    headers.insert(NATS_SERVICE_ERROR, problem.title.as_str());
+    let payload = serde_json::to_vec(&problem).unwrap_or_default().into();
+    let Some(reply) = request.message.reply.replace(DISCARD.into()) else { return };
+    let sent = client.publish_with_headers(reply, headers, payload).await;
+    let counted = request
+        .respond(Err(ServiceError { status: problem.title.clone(), code: usize::from(problem.status) }));
+    if let (Err(error), _) | (_, Err(error)) = (sent, counted.await) {
         tracing::debug!(%error, "reply not sent");
     }
 }

@@ -22,6 +22,7 @@ use super::picture::CheckedPicture;
 use super::progress::{Due, JobMonitor, Progress, ReportGate, Stop};
 use super::records::ChangeError;
 use super::retry::Backoff;
+use super::spans::JobSpan;
 use super::verdict::{Failure, judge};
 use crate::pipeline::{Generated, GenerationRequest, PipelineError, Settings};
 use crate::recovery::{FailureClass, Fault, Ladder, Pulse, PulseLimits, Reductions, Rung, Step, Vital};
@@ -169,13 +170,19 @@ impl Attempt {
         let limits = PulseLimits { run: node.work.job_limit, silence: node.work.stall_limit };
         let pulse = Arc::new(Pulse::begin(limits, Moment::now()));
         let (monitor, progress) = JobMonitor::new(self.active.stop.clone(), pulse.clone());
+        let _busy = node.busy.begin();
+        let mut span = JobSpan::begin(&node.tracer, &self.stored.record);
+        let monitor = span.watch(Box::new(monitor));
         let outcome = tokio::select! {
             biased;
-            run = node.engine.run(lease.key().clone(), request, Box::new(monitor)) => run.outcome,
+            run = node.engine.run(lease.key().clone(), request, monitor) => run.outcome,
             silence = stuck(&pulse) => Err(PipelineError::Stuck { silence }),
             // A report that is cut off leaves an old revision behind; the next change reads again.
             () = self.report(progress) => Err(PipelineError::Stopped),
         };
+        if let Err(error) = &outcome {
+            span.failed(error);
+        }
         match outcome {
             Err(PipelineError::Cancelled) if pulse.is_overdue(Moment::now()) => {
                 Err(PipelineError::TimedOut { limit: limits.run })

@@ -1,5 +1,5 @@
-//! Which nodes are there and what they run: heartbeats into the nodes bucket, and the `models` answer made
-//! of them.
+//! Which nodes are there and what they run: heartbeats into the nodes bucket, and the answers of `models` and
+//! `gpu` made of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::entropy::now;
+use super::figures::Figures;
 use super::node::NodeContext;
 use super::provision::NODE_TTL;
 use super::submission::{internal, unavailable};
@@ -34,6 +35,11 @@ struct Heartbeat {
     /// `ready`, `draining`, or the fault that the node goes with.
     #[serde(default)]
     state: String,
+    /// Nodes of earlier versions do not tell.
+    #[serde(default)]
+    device: String,
+    #[serde(flatten)]
+    figures: Figures,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,19 +63,7 @@ pub(crate) async fn heartbeats(node: Arc<NodeContext>) {
             // A fault is told at once, and then at each tick like everything else.
             _ = node.health.failed(), if !told => told = true,
         }
-        let models = node.models.views();
-        let heartbeat = Heartbeat {
-            node: node.id.clone(),
-            at: now(),
-            started_at,
-            program_version: env!("CARGO_PKG_VERSION").to_owned(),
-            channels: node.channels.clone(),
-            families: served(&models),
-            models,
-            jobs_running: node.active.len(),
-            state: state(&node).to_owned(),
-        };
-        let Ok(value) = serde_json::to_vec(&heartbeat) else { continue };
+        let Ok(value) = serde_json::to_vec(&heartbeat(&node, started_at)) else { continue };
         if let Err(error) = node.bus.nodes.put(node.id.as_str(), value.into()).await {
             tracing::debug!(%error, "heartbeat not sent");
         }
@@ -100,6 +94,80 @@ fn state(node: &NodeContext) -> &'static str {
         None if *node.draining.borrow() => "draining",
         None => "ready",
     }
+}
+
+fn heartbeat(node: &NodeContext, started_at: Timestamp) -> Heartbeat {
+    let models = node.models.views();
+    // A job waits on its node while its picture comes and another one has the device.
+    let (here, running) = (node.active.len(), node.busy.jobs());
+    Heartbeat {
+        node: node.id.clone(),
+        at: now(),
+        started_at,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        channels: node.channels.clone(),
+        families: served(&models),
+        models,
+        jobs_running: running,
+        state: state(node).to_owned(),
+        device: node.engine.device(),
+        figures: Figures {
+            utilization_percent: node.busy.read_percent(),
+            jobs_queued: here.saturating_sub(running) as u64,
+            ..Figures::of(node.engine.memory())
+        },
+    }
+}
+
+/// The versions that are on the device.
+fn loaded(models: &[ModelView]) -> Vec<Family> {
+    let ready = models.iter().filter(|model| matches!(model.state, ModelState::Ready | ModelState::Draining));
+    ready.map(|model| Family { name: model.family.clone(), version: model.version.clone() }).collect()
+}
+
+/// The answer of `gpu`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct GpuMetrics {
+    #[serde(flatten)]
+    region: Figures,
+    nodes: Vec<NodeMetrics>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct NodeMetrics {
+    node: NodeId,
+    device: String,
+    #[serde(flatten)]
+    figures: Figures,
+    models_loaded: Vec<Family>,
+    jobs_running: usize,
+    /// When the node said so.
+    at: Timestamp,
+}
+
+/// The devices of the region in figures.
+///
+/// # Errors
+/// NATS does not answer.
+pub(crate) async fn gpu(node: &NodeContext) -> Result<GpuMetrics, Problem> {
+    let heartbeats =
+        read_heartbeats(node).await.map_err(|error| unavailable("read the nodes", error.as_ref()))?;
+    Ok(gpu_of(heartbeats, node.index.queued() as u64))
+}
+
+fn gpu_of(mut heartbeats: Vec<Heartbeat>, queued: u64) -> GpuMetrics {
+    heartbeats.sort_by(|a, b| a.node.cmp(&b.node));
+    let sum = Figures::sum(heartbeats.iter().map(|heartbeat| heartbeat.figures));
+    let nodes = heartbeats.into_iter().map(|heartbeat| NodeMetrics {
+        node: heartbeat.node,
+        device: heartbeat.device,
+        figures: heartbeat.figures,
+        models_loaded: loaded(&heartbeat.models),
+        jobs_running: heartbeat.jobs_running,
+        at: heartbeat.at,
+    });
+    // Jobs that a node has taken but not begun are in state `queued` too, and counted there.
+    GpuMetrics { region: Figures { jobs_queued: queued, ..sum }, nodes: nodes.collect() }
 }
 
 /// Says goodbye, so that nobody counts on a node that has stopped.
@@ -226,7 +294,25 @@ mod tests {
             models: Vec::new(),
             jobs_running: 0,
             state: "ready".to_owned(),
+            device: "cpu".to_owned(),
+            figures: Figures { total_vram_mb: 100, jobs_queued: 1, ..Figures::default() },
         }
+    }
+
+    #[test]
+    fn the_region_counts_what_waits_once_and_names_each_node() {
+        let heartbeats = vec![heartbeat("b", "1", Channel::Stable), heartbeat("a", "1", Channel::Stable)];
+        let json = serde_json::to_value(gpu_of(heartbeats, 7)).unwrap();
+        assert_eq!((&json["total_vram_mb"], &json["jobs_queued"]), (&200.into(), &7.into()));
+        assert_eq!((&json["nodes"][0]["node"], &json["nodes"][1]["node"]), (&"a".into(), &"b".into()));
+    }
+
+    #[test]
+    fn a_heartbeat_of_an_earlier_version_is_read() {
+        let mut old = serde_json::to_value(heartbeat("a", "1", Channel::Stable)).unwrap();
+        let members = old.as_object_mut().unwrap();
+        members.retain(|name, _| !name.ends_with("_mb") && name != "device" && name != "jobs_queued");
+        assert!(serde_json::from_value::<Heartbeat>(old).is_ok());
     }
 
     #[test]

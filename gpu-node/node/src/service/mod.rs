@@ -9,20 +9,26 @@
 //!                  ├▶ generation ─▶ engine, recovery            their runs
 //!                  └▶ verdict ─▶ outcome (result) | ending      how they end
 //!   watcher ───▶ stop signals, open jobs ─▶ sweeper             what the records say
-//!   inventory ─▶ heartbeats, `models`;   model_commands ─▶ load, unload, reload
+//!      └───────▶ index ─▶ listing                               a tenant's jobs
+//!   inventory ─▶ heartbeats (figures), `models`, `gpu`;   model_commands ─▶ load, unload, reload
+//!   convert ───▶ results in other formats
 //! ```
 //! Decisions (`verdict`, `retry`, `progress`, the scheduler) are plain code; the rest are effects beside them.
 
 mod active;
 mod bus;
+mod convert;
 mod dead;
 mod durability;
 mod ending;
 mod endpoints;
 mod entropy;
+mod figures;
 mod generation;
+mod index;
 mod inventory;
 mod job;
+mod listing;
 mod model_commands;
 mod node;
 mod objects;
@@ -34,6 +40,7 @@ mod queue;
 mod records;
 mod renewal;
 mod retry;
+mod spans;
 mod submission;
 mod sweeper;
 mod verdict;
@@ -43,6 +50,7 @@ mod worker;
 
 use std::sync::Arc;
 
+use orfeas_traces::Tracer;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -50,6 +58,7 @@ use tokio::task::JoinHandle;
 pub use bus::{BusError, CONNECT_LIMIT, Connection};
 pub use dead::{DeadError, DeadLetter, DeadLetters};
 pub use durability::check_durability;
+pub(crate) use entropy::now;
 pub use model_commands::{ModelCommand, ModelReply, ModelVerb};
 pub use provision::{ProvisionError, Provisioned, provision};
 
@@ -62,7 +71,10 @@ use crate::recovery::{Fault, Health, Mirror};
 use crate::scheduler::DeviceQueue;
 use active::ActiveJobs;
 use bus::Bus;
+use convert::Converter;
 use endpoints::Endpoints;
+use figures::BusyMeter;
+use index::JobIndex;
 use node::NodeContext;
 use picture::Pictures;
 use records::Records;
@@ -100,6 +112,7 @@ impl Service {
         connection: Connection,
         engine: Arc<dyn Engine>,
         metrics: Arc<Metrics>,
+        tracer: Tracer,
     ) -> Result<Self, StartError> {
         let bus = Bus::open(connection, config.region.clone()).await?;
         let (drain, draining) = watch::channel(false);
@@ -118,7 +131,11 @@ impl Service {
             active: ActiveJobs::default(),
             health: Health::default(),
             weights: Weights::new(mirror(config)),
+            index: JobIndex::default(),
+            busy: BusyMeter::default(),
+            converter: Converter::default(),
             metrics,
+            tracer,
             draining,
         });
         let worker = Worker::new(node.clone()).await?;

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use async_nats::jetstream::Message;
 use orfeas_protocol::job::WorkItem;
 use orfeas_protocol::{Channel, JobId, NodeId};
+use orfeas_traces::Tracer;
 use tokio::sync::watch;
 
 use super::active::ActiveJobs;
 use super::bus::Bus;
+use super::convert::Converter;
+use super::figures::BusyMeter;
+use super::index::JobIndex;
 use super::picture::Pictures;
 use super::records::Records;
 use super::weights::Weights;
@@ -34,7 +38,11 @@ pub(crate) struct NodeContext {
     /// What only a new process heals.
     pub(crate) health: Health,
     pub(crate) weights: Weights,
+    pub(crate) index: JobIndex,
+    pub(crate) busy: BusyMeter,
+    pub(crate) converter: Converter,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracer: Tracer,
     /// Turns true once, when the node is asked to stop.
     pub(crate) draining: watch::Receiver<bool>,
 }

@@ -82,6 +82,14 @@ pub(crate) struct ObjectInfo {
     metadata: BTreeMap<String, String>,
 }
 
+impl ObjectInfo {
+    /// The digest of the whole, if the description tells it.
+    pub(crate) fn sha256(&self) -> Option<Sha256Digest> {
+        let bytes = URL_SAFE.decode(self.digest.as_deref()?.strip_prefix("SHA-256=")?).ok()?;
+        Some(Sha256Digest::from_bytes(bytes.try_into().ok()?))
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct ObjectOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -178,6 +178,7 @@ fn plan(config: &Config) -> Vec<StreamConfig> {
         bucket(&names.nodes_bucket(), NODE_TTL, SMALL_VALUE_BYTES_MAX),
         bucket(&names.history_bucket(), keep.history, SMALL_VALUE_BYTES_MAX),
         bucket(&names.idempotency_bucket(), IDEMPOTENCY_TTL, SMALL_VALUE_BYTES_MAX),
+        bucket(&names.tenants_bucket(), Duration::ZERO, SMALL_VALUE_BYTES_MAX),
         // Lists of many thousand digests are imported in batches. Servers before 2.12 do not know the setting, so
         // it is not compared with what they have.
         StreamConfig {

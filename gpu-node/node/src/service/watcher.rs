@@ -1,5 +1,5 @@
-//! Follows the region's job records: stop signals for the jobs that are here, and the open jobs for the
-//! sweeper. One ordered consumer per node, whatever the number of jobs.
+//! Follows the region's job records: stop signals for the jobs that are here, the open jobs for the sweeper,
+//! and the index of all jobs. One ordered consumer per node, whatever the number of jobs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,11 +78,18 @@ pub(crate) async fn watch(node: Arc<NodeContext>, open: OpenJobs) {
         match node.bus.jobs.watch_with_history(">").await {
             Ok(mut entries) => {
                 open.clear();
+                node.index.begin();
+                if is_empty(&node).await {
+                    node.index.complete();
+                }
                 while let Some(entry) = entries.next().await {
                     match entry {
                         Ok(entry) => {
                             failures = 0;
                             note(&node, &open, &entry);
+                            if entry.delta == 0 {
+                                node.index.complete();
+                            }
                         }
                         Err(error) => {
                             tracing::warn!(%error, "job records not followed");
@@ -98,14 +105,21 @@ pub(crate) async fn watch(node: Arc<NodeContext>, open: OpenJobs) {
     }
 }
 
+/// Whether there are no records to be told of. One that comes in between is the first that the watch tells of.
+async fn is_empty(node: &NodeContext) -> bool {
+    node.bus.jobs.status().await.is_ok_and(|status| status.values() == 0)
+}
+
 fn note(node: &NodeContext, open: &OpenJobs, entry: &Entry) {
     let Ok(id) = entry.key.parse::<JobId>() else { return };
     if entry.operation != Operation::Put {
         open.forget(id);
+        node.index.forget(id);
         return;
     }
     let Ok(record) = serde_json::from_slice::<JobRecord>(&entry.value) else { return };
     open.note(&record);
+    node.index.note(&record);
     if let Some(job) = node.active.get(id)
         && let Some(stop) = reason_to_stop(&record, &node.id)
     {

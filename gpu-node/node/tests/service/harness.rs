@@ -310,7 +310,8 @@ impl Node {
                     .await
                     .unwrap();
                 provision(connection.jetstream(), &config).await.unwrap();
-                Service::start(&config, connection, script, metrics).await.unwrap()
+                let tracer = orfeas_traces::Tracer::off();
+                Service::start(&config, connection, script, metrics, tracer).await.unwrap()
             }
         });
         let service = starting.await.unwrap();
