@@ -135,7 +135,7 @@ mod tests {
             if (x - 50.0).hypot(y - 45.0) < 25.0 {
                 return [0.8, 0.2, 0.1];
             }
-            let away = (x - 75.0).hypot((y - 70.0) * 2.5) - 24.0;
+            let away = (x - 75.0).hypot((y - 70.0) * 1.6) - 24.0;
             let shade = 1.0 - 0.4 * (0.5 - away / softness).clamp(0.0, 1.0);
             [0.6 * shade, 0.7 * shade, 0.8 * shade]
         })
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_soft_shadow_goes_and_a_sharp_thing_of_its_colour_stays() {
-        assert_eq!(shade_left(14.0), 0.0);
+        assert_eq!(shade_left(40.0), 0.0);
         assert_eq!(shade_left(1.0), 1.0);
     }
 }
