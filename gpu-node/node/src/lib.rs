@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod history;
 pub mod metrics;
 pub mod models;
 pub mod pipeline;

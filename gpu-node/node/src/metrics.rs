@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::history::Verified;
 use crate::recovery::Rung;
 
 /// Seconds: the contract's 0.1 to 600, and below for what is answered at once.
@@ -20,6 +21,10 @@ const REQUEST_SECONDS: [f64; 16] =
 /// Seconds: from a hand-over on an idle node to a backlog of an hour.
 const QUEUE_WAIT_SECONDS: [f64; 14] =
     [0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1_800.0, 3_600.0];
+/// Estimated over actual time, less one. At 0 or below the job took longer: so should a tenth of the upper estimates.
+const ETA_ERROR_RATIOS: [f64; 12] = [-0.75, -0.5, -0.25, -0.1, 0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Seconds: from a check between two small steps to a stage that cannot be interrupted.
+const CANCEL_SECONDS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Seconds: from an export of a small mesh to a denoising loop on a CPU.
 const STAGE_SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
 
@@ -34,6 +39,10 @@ pub struct Metrics {
     pub jobs: Family<JobLabels, Counter>,
     /// Wall time of a pipeline stage.
     pub stage_seconds: Family<StageLabels, Histogram>,
+    /// By how much estimates of a job's end were off: 0 is exact, 1 twice the time, -0.5 half of it.
+    pub eta_error_ratio: Family<EstimateLabels, Histogram>,
+    /// From a caller's wish to stop a running job, as this node hears of it, to the end of its pipeline.
+    pub cancel_latency_seconds: Family<StageLabels, Histogram>,
     /// Messages in the region's queue.
     pub queue_depth: Family<PriorityLabels, Gauge>,
     /// From submission to the first start.
@@ -69,6 +78,15 @@ pub struct JobLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StageLabels {
     stage: &'static str,
+}
+
+/// Of an estimate of a job's end that was given and can be compared with what came.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EstimateLabels {
+    /// `p50` or `p90`.
+    estimate: &'static str,
+    /// Where the job stood when it was given.
+    phase: &'static str,
 }
 
 /// Of a queue.
@@ -125,6 +143,8 @@ impl Metrics {
             registry: Registry::default(),
             jobs: Family::default(),
             stage_seconds: Family::new_with_constructor(|| Histogram::new(STAGE_SECONDS)),
+            eta_error_ratio: Family::new_with_constructor(|| Histogram::new(ETA_ERROR_RATIOS)),
+            cancel_latency_seconds: Family::new_with_constructor(|| Histogram::new(CANCEL_SECONDS)),
             queue_depth: Family::default(),
             queue_wait_seconds: Histogram::new(QUEUE_WAIT_SECONDS),
             request_seconds: Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
@@ -154,6 +174,10 @@ impl Metrics {
         orfeas.register("jobs", "Jobs that ended on this node", self.jobs.clone());
         let stages = self.stage_seconds.clone();
         orfeas.register("job_stage_duration_seconds", "Wall time of a pipeline stage", stages);
+        let errors = self.eta_error_ratio.clone();
+        orfeas.register("eta_error_ratio", "Estimated over actual time until a job's end, less one", errors);
+        let latencies = self.cancel_latency_seconds.clone();
+        orfeas.register("cancel_latency_seconds", "From a cancel of a running job to its stop", latencies);
         orfeas.register("queue_depth", "Messages in the region's queue", self.queue_depth.clone());
         let waits = self.queue_wait_seconds.clone();
         orfeas.register("queue_wait_seconds", "From submission to the first start", waits);
@@ -179,6 +203,22 @@ impl Metrics {
     /// A stage ran.
     pub fn stage_ran(&self, stage: &'static str, seconds: f64) {
         self.stage_seconds.get_or_create(&StageLabels { stage }).observe(seconds);
+    }
+
+    /// A running job was stopped, `seconds` after it should.
+    pub fn cancelled(&self, stage: &'static str, seconds: f64) {
+        self.cancel_latency_seconds.get_or_create(&StageLabels { stage }).observe(seconds);
+    }
+
+    /// An estimate of a job's end can be compared with what came.
+    pub fn eta_verified(&self, verified: &Verified) {
+        let phase = verified.phase.as_str();
+        for (estimate, told) in [("p50", verified.p50), ("p90", verified.p90)] {
+            if verified.actual > 0.0 {
+                let labels = EstimateLabels { estimate, phase };
+                self.eta_error_ratio.get_or_create(&labels).observe(told / verified.actual - 1.0);
+            }
+        }
     }
 
     /// A try ended that rungs of the recovery ladder were taken for.
@@ -219,6 +259,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Phase;
 
     #[test]
     fn names_and_labels_are_those_of_the_contract() {
@@ -231,10 +272,22 @@ mod tests {
         metrics.upload_rejected(Code::FileFlagged);
         metrics.job_accepted(Channel::Canary);
         metrics.recovered(&[Rung::EmptyCache, Rung::EvictIdle], true);
+        metrics.cancelled("shape", 0.02);
+        metrics.eta_verified(&Verified {
+            phase: Phase::Early,
+            raw_p50: 1.0,
+            raw_p90: 1.0,
+            p50: 1.0,
+            p90: 3.0,
+            actual: 2.0,
+        });
         let text = metrics.exposition().unwrap();
         for sample in [
             "orfeas_jobs_total{type=\"3d_generation\",status=\"completed\"} 1",
             "orfeas_job_stage_duration_seconds_count{stage=\"shape\"} 1",
+            "orfeas_eta_error_ratio_bucket{le=\"0.0\",estimate=\"p50\",phase=\"early\"} 1",
+            "orfeas_eta_error_ratio_bucket{le=\"0.0\",estimate=\"p90\",phase=\"early\"} 0",
+            "orfeas_cancel_latency_seconds_count{stage=\"shape\"} 1",
             "orfeas_queue_depth{priority=\"5\"} 3",
             "orfeas_queue_wait_seconds_bucket{le=\"0.005\"} 1",
             "request_duration_seconds_count{endpoint=\"submit\",status=\"200\"} 1",

@@ -43,7 +43,7 @@ pub use hunyuan::{NeuralConfig, Offload, ParseOffloadError};
 pub use inference::{Inference, InferenceConfig, StartError};
 pub use orfeas_geometry::MeshReport;
 pub use settings::{QualitySource, Settings};
-pub use stage::Stage;
+pub use stage::{Stage, StageWeights};
 pub use views::{ParseSideError, Side, TwicePictured, Views};
 #[cfg(test)]
 pub(crate) use {
@@ -107,4 +107,8 @@ pub trait Monitor: Send {
     fn progress(&mut self, stage: &'static str, fraction: f32);
     /// Whether the job should stop; read between stages and within the long ones.
     fn is_cancelled(&self) -> bool;
+    /// How much of the job each stage is; asked once, before the first stage.
+    fn weights(&self) -> StageWeights {
+        StageWeights::default()
+    }
 }

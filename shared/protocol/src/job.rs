@@ -102,6 +102,28 @@ pub struct NewJob {
     pub traceparent: Option<String>,
 }
 
+/// What a caller is told of a job's end, in seconds from now.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Eta {
+    /// As likely later as sooner.
+    pub p50_seconds: f64,
+    /// Nine in ten jobs have ended by then.
+    pub p90_seconds: f64,
+}
+
+/// An estimate that a waiting job's caller was told, to be compared with what came.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WaitingEstimate {
+    /// When it was told.
+    pub at: Timestamp,
+    /// As it was told.
+    pub told: Eta,
+    /// As it was before the correction by recent errors.
+    pub raw: Eta,
+    /// How many the caller was told by then.
+    pub count: u32,
+}
+
 /// The stored record: the job object, and what only edges and nodes need to know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -125,6 +147,9 @@ pub struct JobRecord {
     /// new job with a budget of starts of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// One of the estimates that were told while it waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_estimate: Option<WaitingEstimate>,
 }
 
 impl JobRecord {
@@ -171,6 +196,7 @@ impl JobRecord {
             request_id: new.request_id,
             traceparent: new.traceparent,
             retry_of: None,
+            waiting_estimate: None,
         }
     }
 
@@ -222,6 +248,52 @@ impl JobRecord {
         self.job.stage = Some(stage.to_owned());
         self.job.progress = self.job.progress.max(percent.min(99));
         Ok(())
+    }
+
+    /// Tells the caller of a running job when it will end.
+    ///
+    /// # Errors
+    /// The job does not run.
+    pub fn foresee_end(&mut self, eta: Eta) -> Result<(), IllegalTransition> {
+        self.expect_processing("be foreseen to end")?;
+        self.tell(eta);
+        Ok(())
+    }
+
+    /// Tells the caller of a waiting job how many go before it and, if that is known, when it will end. Of the
+    /// estimates that are told one is kept for comparison: the n-th with a chance of one in n, as `draw` decides.
+    ///
+    /// # Errors
+    /// The job does not wait.
+    pub fn foresee_wait(
+        &mut self,
+        position: u64,
+        estimate: Option<WaitingEstimate>,
+        draw: u64,
+    ) -> Result<(), IllegalTransition> {
+        if self.job.status != JobStatus::Queued {
+            return Err(IllegalTransition { status: self.job.status, action: "be told its place" });
+        }
+        self.job.queue_position = Some(position);
+        let Some(estimate) = estimate else { return Ok(()) };
+        self.tell(estimate.told);
+        let count = self.waiting_estimate.map_or(0, |kept| kept.count).saturating_add(1);
+        let kept = match self.waiting_estimate {
+            Some(kept) if !draw.is_multiple_of(u64::from(count)) => kept,
+            _ => estimate,
+        };
+        self.waiting_estimate = Some(WaitingEstimate { count, ..kept });
+        Ok(())
+    }
+
+    /// Milliseconds are finer than any estimate.
+    fn tell(&mut self, eta: Eta) {
+        let told = |seconds: f64| {
+            let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
+            Some((seconds * 1_000.0).round() / 1_000.0)
+        };
+        self.job.eta_seconds = told(eta.p50_seconds);
+        self.job.eta_p90_seconds = told(eta.p90_seconds.max(eta.p50_seconds));
     }
 
     /// Notes a rung of the recovery ladder.

@@ -219,6 +219,10 @@ impl Monitor for Caller<'_> {
     fn is_cancelled(&self) -> bool {
         self.reply.is_closed() || self.monitor.is_cancelled()
     }
+
+    fn weights(&self) -> super::StageWeights {
+        self.monitor.weights()
+    }
 }
 
 /// The thread's own side.

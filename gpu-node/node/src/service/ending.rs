@@ -94,6 +94,7 @@ async fn end(
             let code = job.error.as_ref().map(|error| error.code);
             tracing::info!(job = %job.id, status = status.as_str(), code = code.map(Code::as_str), "job ended");
             attempt.node.metrics.job_ended(job.job_type, status);
+            attempt.foresight.ended(&attempt.node, &attempt.stored.record, &[]);
             Settlement::Ack
         }
         Err(error) => unended(attempt, error, Settlement::Redeliver(Backoff::JOB.jittered(1))),

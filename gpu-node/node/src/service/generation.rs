@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
 use super::picture::CheckedPicture;
-use super::progress::{Due, JobMonitor, Progress, ReportGate, Stop};
+use super::progress::{Due, JobMonitor, Progress, REFRESH_INTERVAL, ReportGate, Stop};
 use super::records::ChangeError;
 use super::retry::Backoff;
 use super::spans::JobSpan;
@@ -39,6 +39,11 @@ impl Attempt {
         let attempt = self.stored.record.job.attempt;
         tracing::info!(job = %self.id, attempt, "job started");
         let outcome = self.climb(picture).await;
+        if let Some(late) = self.active.stop.cancelled_for()
+            && outcome.is_err()
+        {
+            self.node.metrics.cancelled(self.foresight.stage(), late.as_secs_f64());
+        }
         drop(slot);
         let verdict = judge(outcome, self.active.stop.raised(), attempt, self.node.work.attempts_max);
         self.carry_out(verdict).await
@@ -47,7 +52,7 @@ impl Attempt {
     /// Tries until there is a model, or nothing helps, or the job is to stop.
     async fn climb(&mut self, picture: CheckedPicture) -> Result<Generated, Failure> {
         let CheckedPicture { bytes: image, views, .. } = picture;
-        let mut settings = Settings { views, ..Settings::decide(&self.stored.record.options) };
+        let mut settings = Settings { views, ..self.foresight.settings().clone() };
         let exact = settings.exact;
         let mut ladder = Ladder::new(exact, self.node.weights.has_source());
         let mut taken: Vec<Rung> = Vec::new();
@@ -166,10 +171,13 @@ impl Attempt {
             lease = node.models.lease(&family, version.as_deref(), node.models.lease_limit()) => lease?,
         };
         *version = Some(lease.key().version.clone());
+        self.foresight.begin(&settings, &lease.key().version, &image, &self.stored.record);
         let request = GenerationRequest { image, job_type: self.stored.record.job.job_type, settings };
         let limits = PulseLimits { run: node.work.job_limit, silence: node.work.stall_limit };
         let pulse = Arc::new(Pulse::begin(limits, Moment::now()));
-        let (monitor, progress) = JobMonitor::new(self.active.stop.clone(), pulse.clone());
+        let (monitor, progress) =
+            JobMonitor::new(self.active.stop.clone(), pulse.clone(), self.foresight.weights());
+        let latest = progress.clone();
         let _busy = node.busy.begin();
         let mut span = JobSpan::begin(&node.tracer, &self.stored.record);
         let monitor = span.watch(Box::new(monitor));
@@ -182,6 +190,9 @@ impl Attempt {
         };
         if let Err(error) = &outcome {
             span.failed(error);
+        }
+        if let Some(progress) = *latest.borrow() {
+            self.foresight.reached(progress.stage);
         }
         match outcome {
             Err(PipelineError::Cancelled) if pulse.is_overdue(Moment::now()) => {
@@ -207,22 +218,25 @@ impl Attempt {
             }
             let Some(progress) = *latest.borrow_and_update() else { continue };
             wake_at = match gate.due(progress, Instant::now()) {
-                Due::Never => None,
                 Due::At(at) => Some(at),
                 Due::Now => {
                     self.report_once(progress).await;
                     gate.reported(progress, Instant::now());
-                    None
+                    Some(Instant::now() + REFRESH_INTERVAL)
                 }
             };
         }
     }
 
     async fn report_once(&mut self, progress: Progress) {
-        let owner = &self.owner;
+        let eta = self.foresight.progressed(progress);
+        let (owner, foresight) = (&self.owner, &self.foresight);
         let changed = self.node.records.change(&mut self.stored, REPORT_LIMIT, |record| {
             owner.check(record)?;
-            record.advance(progress.stage, progress.percent).map_err(|_| Refusal::TakenOver)
+            foresight.describe(&mut record.job.model);
+            let told = record.advance(progress.stage, progress.percent());
+            let told = told.and_then(|()| eta.map_or(Ok(()), |eta| record.foresee_end(eta)));
+            told.map_err(|_| Refusal::TakenOver)
         });
         match changed.await {
             Ok(()) if self.stored.record.is_cancel_requested() => self.active.stop.raise(Stop::Cancelled),

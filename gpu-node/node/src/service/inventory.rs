@@ -170,6 +170,15 @@ fn gpu_of(mut heartbeats: Vec<Heartbeat>, queued: u64) -> GpuMetrics {
     GpuMetrics { region: Figures { jobs_queued: queued, ..sum }, nodes: nodes.collect() }
 }
 
+/// The nodes that are alive, with their channels.
+///
+/// # Errors
+/// NATS does not answer.
+pub(crate) async fn alive(node: &NodeContext) -> Result<Vec<(NodeId, Vec<Channel>)>, async_nats::Error> {
+    let heartbeats = read_heartbeats(node).await?;
+    Ok(heartbeats.into_iter().map(|heartbeat| (heartbeat.node, heartbeat.channels)).collect())
+}
+
 /// Says goodbye, so that nobody counts on a node that has stopped.
 pub(crate) async fn leave(node: &NodeContext) {
     if let Err(error) = node.bus.nodes.delete(node.id.as_str()).await {

@@ -25,6 +25,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::active::{ActiveGuard, ActiveJob};
 use super::entropy::now;
+use super::foresight::Foresight;
 use super::node::{NodeContext, drained};
 use super::picture::{CheckedPicture, PictureError};
 use super::progress::{Stop, StopSignal};
@@ -78,6 +79,7 @@ pub(super) struct Attempt {
     pub(super) stored: Stored,
     pub(super) owner: Owner,
     pub(super) active: ActiveGuard,
+    pub(super) foresight: Foresight,
     deliveries: i64,
 }
 
@@ -114,7 +116,8 @@ async fn run(node: Arc<NodeContext>, id: JobId, active: ActiveGuard, deliveries:
     match node.records.load(id).await {
         Ok(Some(stored)) => {
             let owner = Owner::of(&stored.record);
-            Attempt { node, id, stored, owner, active, deliveries }.run().await
+            let foresight = Foresight::of(&node, &stored.record);
+            Attempt { node, id, stored, owner, foresight, active, deliveries }.run().await
         }
         // Expired, or retracted by who wrote it: either way nobody waits for it.
         Ok(None) => Settlement::Ack,

@@ -9,7 +9,9 @@
 //!                  ├▶ generation ─▶ engine, recovery            their runs
 //!                  └▶ verdict ─▶ outcome (result) | ending      how they end
 //!   watcher ───▶ stop signals, open jobs ─▶ sweeper             what the records say
-//!      └───────▶ index ─▶ listing                               a tenant's jobs
+//!      ├───────▶ index ─▶ listing                               a tenant's jobs
+//!      └───────▶ line ─▶ queue positions, estimates            who waits behind whom
+//!   foresight ─▶ settings, progress weights, estimates          what past jobs tell about one job
 //!   inventory ─▶ heartbeats (figures), `models`, `gpu`;   model_commands ─▶ load, unload, reload
 //!   convert ───▶ results in other formats
 //! ```
@@ -24,10 +26,12 @@ mod ending;
 mod endpoints;
 mod entropy;
 mod figures;
+mod foresight;
 mod generation;
 mod index;
 mod inventory;
 mod job;
+mod line;
 mod listing;
 mod model_commands;
 mod node;
@@ -49,6 +53,7 @@ mod weights;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orfeas_traces::Tracer;
 use thiserror::Error;
@@ -64,6 +69,7 @@ pub use provision::{ProvisionError, Provisioned, provision};
 
 use crate::admin::Readiness;
 use crate::config::Config;
+use crate::history::{self, History, Recorder};
 use crate::metrics::Metrics;
 use crate::models::{ModelCache, Unlimited};
 use crate::pipeline::Engine;
@@ -75,12 +81,16 @@ use convert::Converter;
 use endpoints::Endpoints;
 use figures::BusyMeter;
 use index::JobIndex;
+use line::Line;
 use node::NodeContext;
 use picture::Pictures;
 use records::Records;
 use watcher::OpenJobs;
 use weights::Weights;
 use worker::Worker;
+
+/// How long a node that stops waits until the outcomes of its last jobs are written.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// The service cannot start.
 #[derive(Debug, Error)]
@@ -118,6 +128,9 @@ impl Service {
         let (drain, draining) = watch::channel(false);
         let models = ModelCache::new(engine.clone(), config.models.clone(), metrics.clone());
         let drain = Arc::new(drain);
+        let history = History::default();
+        let (recorder, recording) = Recorder::new(bus.history.clone());
+        let past = bus.history.clone();
         let node = Arc::new(NodeContext {
             id: config.node_id.clone(),
             channels: config.channels.clone(),
@@ -136,6 +149,9 @@ impl Service {
             converter: Converter::default(),
             metrics,
             tracer,
+            history: history.clone(),
+            recorder,
+            line: Line::default(),
             draining,
         });
         let worker = Worker::new(node.clone()).await?;
@@ -150,6 +166,9 @@ impl Service {
             // No budget of memory stands behind it yet.
             tokio::spawn(node.models.clone().drive(Arc::new(Unlimited))),
             tokio::spawn(care_for_health(node.clone(), drain.clone())),
+            tokio::spawn(line::tell(node.clone())),
+            tokio::spawn(history::follow(history, past)),
+            tokio::spawn(recording),
         ];
         Ok(Self { node, drain, endpoints, worker: tokio::spawn(worker.run()), background })
     }
@@ -171,6 +190,8 @@ impl Service {
         if let Err(error) = self.worker.await {
             tracing::error!(%error, "worker ended badly");
         }
+        // What the last jobs taught is worth a moment, and no more.
+        self.node.recorder.flush(FLUSH_LIMIT).await;
         for task in self.background {
             task.abort();
         }

@@ -13,10 +13,12 @@ use super::bus::Bus;
 use super::convert::Converter;
 use super::figures::BusyMeter;
 use super::index::JobIndex;
+use super::line::Line;
 use super::picture::Pictures;
 use super::records::Records;
 use super::weights::Weights;
 use crate::config::WorkConfig;
+use crate::history::{History, Recorder};
 use crate::metrics::Metrics;
 use crate::models::ModelCache;
 use crate::pipeline::Engine;
@@ -43,6 +45,12 @@ pub(crate) struct NodeContext {
     pub(crate) converter: Converter,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
+    /// What has been learned from past jobs.
+    pub(crate) history: History,
+    /// Where outcomes go.
+    pub(crate) recorder: Recorder,
+    /// The region's open jobs in their order.
+    pub(crate) line: Line,
     /// Turns true once, when the node is asked to stop.
     pub(crate) draining: watch::Receiver<bool>,
 }

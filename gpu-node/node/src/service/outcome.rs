@@ -32,9 +32,6 @@ use crate::pipeline::Generated;
 
 /// A finished model waits this long for NATS to come back before the work is thrown away.
 const STORE_LIMIT: Duration = Duration::from_secs(600);
-/// Who chose the quality when neither the request nor a history did.
-const QUALITY_BY_DEFAULT: &str = "default";
-
 /// The box of a mesh without vertices, which the pipeline does not let through.
 const NO_BOUNDS: Bounds = Bounds { min: [0.0; 3], max: [0.0; 3] };
 
@@ -50,13 +47,17 @@ pub(super) async fn store(attempt: &mut Attempt, generated: Generated) -> Settle
     for (stage, seconds) in &generated.stage_seconds {
         attempt.node.metrics.stage_ran(stage, *seconds);
     }
+    let stages = generated.stage_seconds.clone();
     let (file, result, model) = describe(attempt, generated);
     let give_up_at = Instant::now() + STORE_LIMIT;
     let mut failures = 0;
     loop {
         let known = (failures == 0 && attempt.owner.is_first_start()).then_some(Version::UNUSED);
         let error: async_nats::Error = match store_once(attempt, known, &file, &result, &model).await {
-            Ok(()) => return Settlement::Ack,
+            Ok(()) => {
+                attempt.foresight.ended(&attempt.node, &attempt.stored.record, &stages);
+                return Settlement::Ack;
+            }
             Err(StoreError::Refused(refusal)) => {
                 tracing::info!(job = %attempt.id, ?refusal, "result dropped");
                 let nothing_left = Settlement::Ack;
@@ -142,8 +143,11 @@ fn describe(attempt: &Attempt, generated: Generated) -> (Bytes, JobResult, Model
         watertight: report.watertight,
         bounds: report.bounds.map_or(NO_BOUNDS, |bounds| Bounds { min: bounds.min, max: bounds.max }),
     };
-    let chosen_by = job.model.quality_source.clone();
-    let quality_source = chosen_by.or_else(|| Some(QUALITY_BY_DEFAULT.to_owned()));
-    let model = ModelChoice { quality_source, ..generated.model };
+    let chosen = attempt.foresight.settings();
+    let model = ModelChoice {
+        quality: generated.model.quality.or(Some(chosen.quality)),
+        quality_source: Some(chosen.quality_source.as_str().to_owned()),
+        ..generated.model
+    };
     (file, result, model)
 }

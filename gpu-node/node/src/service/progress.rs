@@ -6,13 +6,16 @@ use std::time::{Duration, Instant as Moment};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::pipeline::Monitor;
+use crate::pipeline::{Monitor, StageWeights};
 use crate::recovery::Pulse;
 
 /// Each report is a compare-and-set that the server flushes to its disk: four a second are enough for eyes.
 const REPORT_INTERVAL: Duration = Duration::from_millis(250);
 /// Nobody sees a stage that is over sooner; and a job that is over sooner writes its start and its end only.
 const STAGE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A job that says nothing new is reported again after this long: its caller sees that time passes.
+pub(crate) const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why a job should stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +30,7 @@ pub(crate) enum Stop {
 
 /// Tells a job to stop. Clones stand for the same signal.
 #[derive(Debug, Clone)]
-pub(crate) struct StopSignal(Arc<watch::Sender<Option<Stop>>>);
+pub(crate) struct StopSignal(Arc<watch::Sender<Option<(Stop, Instant)>>>);
 
 impl StopSignal {
     pub(crate) fn new() -> Self {
@@ -37,23 +40,31 @@ impl StopSignal {
     /// Raises the signal. A weightier reason replaces a lighter one.
     pub(crate) fn raise(&self, stop: Stop) {
         self.0.send_if_modified(|raised| {
-            let weightier = raised.is_none_or(|raised| raised < stop);
+            let weightier = raised.is_none_or(|(raised, _)| raised < stop);
             if weightier {
-                *raised = Some(stop);
+                *raised = Some((stop, Instant::now()));
             }
             weightier
         });
     }
 
     pub(crate) fn raised(&self) -> Option<Stop> {
-        *self.0.borrow()
+        self.0.borrow().map(|(stop, _)| stop)
+    }
+
+    /// How long ago the caller's wish to stop came here, if it is the weightiest reason.
+    pub(crate) fn cancelled_for(&self) -> Option<Duration> {
+        match *self.0.borrow() {
+            Some((Stop::Cancelled, at)) => Some(at.elapsed()),
+            _ => None,
+        }
     }
 
     /// Waits for the signal.
     pub(crate) async fn wait(&self) -> Stop {
         let mut receiver = self.0.subscribe();
         match receiver.wait_for(Option::is_some).await.map(|raised| *raised) {
-            Ok(Some(stop)) => stop,
+            Ok(Some((stop, _))) => stop,
             // `self` holds the sender, so the channel stays open.
             _ => std::future::pending().await,
         }
@@ -64,7 +75,20 @@ impl StopSignal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) stage: &'static str,
-    pub(crate) percent: u8,
+    /// Of the whole job, 0 to 1,000.
+    pub(crate) permille: u16,
+}
+
+impl Progress {
+    /// As callers see it.
+    pub(crate) fn percent(self) -> u8 {
+        u8::try_from(self.permille / 10).unwrap_or(100)
+    }
+
+    /// Of the whole job, 0 to 1.
+    pub(crate) fn fraction(self) -> f32 {
+        f32::from(self.permille) / 1_000.0
+    }
 }
 
 /// What the pipeline gets.
@@ -73,13 +97,18 @@ pub(crate) struct JobMonitor {
     stop: StopSignal,
     pulse: Arc<Pulse>,
     progress: watch::Sender<Option<Progress>>,
+    weights: StageWeights,
 }
 
 impl JobMonitor {
     /// A monitor, and the receiver of the latest progress.
-    pub(crate) fn new(stop: StopSignal, pulse: Arc<Pulse>) -> (Self, watch::Receiver<Option<Progress>>) {
+    pub(crate) fn new(
+        stop: StopSignal,
+        pulse: Arc<Pulse>,
+        weights: StageWeights,
+    ) -> (Self, watch::Receiver<Option<Progress>>) {
         let (progress, receiver) = watch::channel(None);
-        (Self { stop, pulse, progress }, receiver)
+        (Self { stop, pulse, progress, weights }, receiver)
     }
 }
 
@@ -87,8 +116,12 @@ impl Monitor for JobMonitor {
     fn progress(&mut self, stage: &'static str, fraction: f32) {
         self.pulse.beat(Moment::now());
         // `as` saturates, and takes NaN to 0.
-        let percent = (fraction * 100.0) as u8;
-        self.progress.send_replace(Some(Progress { stage, percent: percent.min(100) }));
+        let permille = (fraction * 1_000.0) as u16;
+        self.progress.send_replace(Some(Progress { stage, permille: permille.min(1_000) }));
+    }
+
+    fn weights(&self) -> StageWeights {
+        self.weights
     }
 
     fn is_cancelled(&self) -> bool {
@@ -103,11 +136,10 @@ impl Monitor for JobMonitor {
 pub(crate) enum Due {
     Now,
     At(Instant),
-    /// There is nothing new.
-    Never,
 }
 
-/// Thins reports out: a new stage after [`STAGE_INTERVAL`], everything else after [`REPORT_INTERVAL`].
+/// Thins reports out: a new stage after [`STAGE_INTERVAL`], a new percent after [`REPORT_INTERVAL`], nothing new after
+/// [`REFRESH_INTERVAL`].
 #[derive(Debug)]
 pub(crate) struct ReportGate {
     last: Option<Progress>,
@@ -122,7 +154,9 @@ impl ReportGate {
 
     pub(crate) fn due(&self, progress: Progress, now: Instant) -> Due {
         let interval = match self.last {
-            Some(last) if last == progress => return Due::Never,
+            Some(last) if last.stage == progress.stage && last.percent() == progress.percent() => {
+                REFRESH_INTERVAL
+            }
             Some(last) if last.stage == progress.stage => REPORT_INTERVAL,
             _ => STAGE_INTERVAL,
         };
@@ -146,11 +180,11 @@ mod tests {
     }
 
     fn monitor(stop: StopSignal) -> (JobMonitor, watch::Receiver<Option<Progress>>) {
-        JobMonitor::new(stop, pulse(Duration::from_secs(60)))
+        JobMonitor::new(stop, pulse(Duration::from_secs(60)), StageWeights::default())
     }
 
-    fn shape(percent: u8) -> Progress {
-        Progress { stage: "shape", percent }
+    fn shape(percent: u16) -> Progress {
+        Progress { stage: "shape", permille: 10 * percent }
     }
 
     #[test]
@@ -160,10 +194,11 @@ mod tests {
         assert_eq!(gate.due(shape(1), start), Due::At(start + STAGE_INTERVAL));
         assert_eq!(gate.due(shape(1), start + STAGE_INTERVAL), Due::Now);
         gate.reported(shape(1), start);
-        assert_eq!(gate.due(shape(1), start + REPORT_INTERVAL * 2), Due::Never);
+        assert_eq!(gate.due(shape(1), start + REPORT_INTERVAL * 2), Due::At(start + REFRESH_INTERVAL));
+        assert_eq!(gate.due(shape(1), start + REFRESH_INTERVAL), Due::Now);
         assert_eq!(gate.due(shape(2), start), Due::At(start + REPORT_INTERVAL));
         assert_eq!(gate.due(shape(2), start + REPORT_INTERVAL), Due::Now);
-        let texture = Progress { stage: "texture", percent: 1 };
+        let texture = Progress { stage: "texture", permille: 10 };
         assert_eq!(gate.due(texture, start), Due::At(start + STAGE_INTERVAL));
         assert_eq!(gate.due(texture, start + STAGE_INTERVAL), Due::Now);
     }
@@ -182,7 +217,7 @@ mod tests {
         let (mut monitor, receiver) = monitor(StopSignal::new());
         for (fraction, percent) in [(-1.0, 0), (f32::NAN, 0), (0.429, 42), (7.0, 100)] {
             monitor.progress("shape", fraction);
-            assert_eq!(*receiver.borrow(), Some(shape(percent)));
+            assert_eq!(receiver.borrow().map(Progress::percent), Some(percent));
         }
     }
 
@@ -198,7 +233,8 @@ mod tests {
 
     #[test]
     fn a_run_over_its_time_is_asked_to_stop() {
-        let (monitor, _receiver) = JobMonitor::new(StopSignal::new(), pulse(Duration::ZERO));
+        let (monitor, _receiver) =
+            JobMonitor::new(StopSignal::new(), pulse(Duration::ZERO), StageWeights::default());
         assert!(monitor.is_cancelled());
     }
 }

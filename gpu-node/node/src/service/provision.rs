@@ -22,6 +22,8 @@ const WORK_BYTES_MAX: i32 = 16 * 1024;
 const RECORD_BYTES_MAX: i32 = 64 * 1024;
 /// Jobs that were given up, at most: enough to see what went wrong.
 const DEAD_MESSAGES_MAX: i64 = 100_000;
+/// Outcomes of all tenants, at most: about 100 MB on disk, and a second or two for a node that starts to read.
+const OUTCOMES_MAX: i64 = 100_000;
 /// Publishes with the same id within this time are one.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// A node that has been silent for this long is gone; it reports three times as often.
@@ -176,7 +178,7 @@ fn plan(config: &Config) -> Vec<StreamConfig> {
         dead_letters(&names, keep.dead),
         bucket(&names.jobs_bucket(), keep.records, RECORD_BYTES_MAX),
         bucket(&names.nodes_bucket(), NODE_TTL, SMALL_VALUE_BYTES_MAX),
-        bucket(&names.history_bucket(), keep.history, SMALL_VALUE_BYTES_MAX),
+        outcomes(&names.history_bucket(), keep.history),
         bucket(&names.idempotency_bucket(), IDEMPOTENCY_TTL, SMALL_VALUE_BYTES_MAX),
         bucket(&names.tenants_bucket(), Duration::ZERO, SMALL_VALUE_BYTES_MAX),
         // Lists of many thousand digests are imported in batches. Servers before 2.12 do not know the setting, so
@@ -236,6 +238,15 @@ fn bucket(name: &str, max_age: Duration, value_bytes_max: i32) -> StreamConfig {
         max_age,
         duplicate_window: if max_age.is_zero() { DUPLICATE_WINDOW } else { DUPLICATE_WINDOW.min(max_age) },
         ..on_disk()
+    }
+}
+
+/// The bucket of outcomes. Unlike other buckets it forgets its oldest when it is full: what it holds is a sample.
+fn outcomes(name: &str, max_age: Duration) -> StreamConfig {
+    StreamConfig {
+        discard: DiscardPolicy::Old,
+        max_messages: OUTCOMES_MAX,
+        ..bucket(name, max_age, SMALL_VALUE_BYTES_MAX)
     }
 }
 

@@ -4,7 +4,7 @@
 use orfeas_protocol::JobRecord;
 use orfeas_traces::{Kind, Span, TraceParent, Tracer};
 
-use crate::pipeline::Monitor;
+use crate::pipeline::{Monitor, StageWeights};
 
 /// The span of one run of a job.
 #[derive(Debug)]
@@ -68,5 +68,9 @@ impl Monitor for StageSpans {
 
     fn is_cancelled(&self) -> bool {
         self.inner.is_cancelled()
+    }
+
+    fn weights(&self) -> StageWeights {
+        self.inner.weights()
     }
 }

@@ -16,6 +16,7 @@ use orfeas_protocol::rollout::{Rollout, RolloutKey};
 use orfeas_protocol::{Channel, JobRecord, RequestId, Sha256Digest, TenantId};
 
 use super::entropy::{job_id, now};
+use super::line::foresee_new;
 use super::node::NodeContext;
 use super::objects::{ObjectError, Objects};
 use super::picture::CheckedPicture;
@@ -56,8 +57,13 @@ pub(crate) async fn submit(node: &Arc<NodeContext>, submission: Submission) -> R
         request_id: submission.request_id,
         traceparent: submission.traceparent,
     };
-    let stored = node.records.create(JobRecord::new(new, now())).await;
-    let stored = stored.map_err(|error| unavailable("create the record", &error))?;
+    let mut record = JobRecord::new(new, now());
+    foresee_new(node, &mut record);
+    let stored = node.records.create(record).await;
+    let stored = stored.map_err(|error| {
+        node.line.forget(id);
+        unavailable("create the record", &error)
+    })?;
     if let Err(error) = enqueue(&node.bus, &stored.record).await {
         // Not acknowledged, so not promised. If this fails too, the sweeper finds the job, and it runs.
         if let Err(error) = node.records.retract(&stored).await {

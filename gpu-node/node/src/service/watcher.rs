@@ -82,6 +82,7 @@ pub(crate) async fn watch(node: Arc<NodeContext>, open: OpenJobs) {
                 if is_empty(&node).await {
                     node.index.complete();
                 }
+                node.line.clear();
                 while let Some(entry) = entries.next().await {
                     match entry {
                         Ok(entry) => {
@@ -115,11 +116,13 @@ fn note(node: &NodeContext, open: &OpenJobs, entry: &Entry) {
     if entry.operation != Operation::Put {
         open.forget(id);
         node.index.forget(id);
+        node.line.forget(id);
         return;
     }
     let Ok(record) = serde_json::from_slice::<JobRecord>(&entry.value) else { return };
     open.note(&record);
     node.index.note(&record);
+    node.line.note(&record, &node.history, node.engine.default_family());
     if let Some(job) = node.active.get(id)
         && let Some(stop) = reason_to_stop(&record, &node.id)
     {

@@ -8,6 +8,7 @@ mod acts;
 mod dead;
 mod faults;
 mod harness;
+mod history;
 mod jobs;
 mod models;
 mod recovery;

@@ -157,3 +157,41 @@ fn only_a_failed_job_is_retried_and_as_a_new_job_with_a_fresh_budget() {
     assert_eq!((&new.options, &new.job.input, new.job.created_at), (&old.options, &old.job.input, later));
     assert_eq!(old.job.status, JobStatus::Failed);
 }
+
+fn estimate(p50_seconds: f64, at: u64) -> WaitingEstimate {
+    let told = Eta { p50_seconds, p90_seconds: 2.0 * p50_seconds };
+    WaitingEstimate { at: Timestamp::from_unix_ms(at), told, raw: told, count: 1 }
+}
+
+#[test]
+fn a_waiting_job_is_told_its_place_and_time_until_it_starts_or_ends() {
+    let mut record = record();
+    record.foresee_wait(4, None, 0).unwrap();
+    assert_eq!((record.job.queue_position, record.job.eta_seconds), (Some(4), None));
+    record.foresee_wait(3, Some(estimate(1.23456, 10)), 0).unwrap();
+    assert_eq!((record.job.eta_seconds, record.job.eta_p90_seconds), (Some(1.235), Some(2.469)));
+    assert!(record.foresee_end(estimate(1.0, 0).told).is_err(), "it waits");
+    record.start("node-1".parse().unwrap(), Timestamp::from_unix_ms(2_000)).unwrap();
+    assert!(record.foresee_wait(0, None, 0).is_err(), "it runs");
+    record.foresee_end(Eta { p50_seconds: -1.0, p90_seconds: f64::NAN }).unwrap();
+    assert_eq!((record.job.eta_seconds, record.job.eta_p90_seconds), (Some(0.0), Some(0.0)));
+    record.cancelled(Timestamp::from_unix_ms(3_000)).unwrap();
+    assert_eq!((record.job.eta_seconds, record.job.queue_position), (None, None));
+}
+
+#[test]
+fn each_estimate_of_a_waiting_job_has_the_same_chance_to_be_kept() {
+    let mut kept = [0; 4];
+    // With four estimates told, 1/4 each: over all draws modulo 2, 3 and 4 that is exact.
+    for draws in 0..24_u64 {
+        let mut record = record();
+        for told in 0..4 {
+            let draw = [0, draws % 2, draws / 2 % 3, draws / 6 % 4][told];
+            record.foresee_wait(0, Some(estimate(1.0, told as u64)), draw).unwrap();
+        }
+        let estimate = record.waiting_estimate.unwrap();
+        assert_eq!(estimate.count, 4);
+        kept[estimate.at.unix_ms() as usize] += 1;
+    }
+    assert_eq!(kept, [6; 4]);
+}
