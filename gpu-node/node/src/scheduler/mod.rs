@@ -2,6 +2,7 @@
 //! ([`device`]). Both are plain state machines; the drivers beside them do the waiting.
 
 mod device;
+pub mod queue;
 mod queues;
 
 pub use device::{DeviceQueue, DeviceSlot};
