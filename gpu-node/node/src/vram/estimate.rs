@@ -25,7 +25,8 @@ pub struct JobKind {
     pub version: String,
     /// The quality preset.
     pub preset: String,
-    /// The resolution of the volume along its longest side.
+    /// The picture's longest side, rounded up to a power of two; the volume's own resolution follows from family and
+    /// preset.
     pub resolution: u32,
 }
 

@@ -120,6 +120,11 @@ impl Ledger {
         self.foreign_bytes = self.total_bytes.saturating_sub(free_bytes).saturating_sub(own_bytes);
     }
 
+    /// What the empty device may promise.
+    pub fn ceiling_bytes(&self) -> u64 {
+        self.ceiling_bytes
+    }
+
     /// What may be promised in all.
     pub fn budget_bytes(&self) -> u64 {
         self.ceiling_bytes.saturating_sub(self.foreign_bytes)

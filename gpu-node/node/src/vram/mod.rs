@@ -5,15 +5,18 @@
 //!     ▲                                                │
 //!     └────────────── measured peak ◀──────────────────┘
 //! ```
-//! Nothing reserves here yet: the scheduler is to hold it, between the queue and the pipeline (ARCHITECTURE.md).
-//!
-//! [`ledger`] decides, [`estimate`] learns, [`Vram`] is the handle that the scheduler holds: it hands out
-//! permits and wakes those who wait for room. Jobs and resident models share the one budget. On a CPU the
-//! same ledger keeps a configured part of the main memory.
+//! [`ledger`] decides, [`estimate`] learns, [`Vram`] hands out permits and wakes those who wait for room, [`probe`]
+//! is what the device itself says. [`Memory`] holds them together for the scheduler. Jobs and resident models share
+//! the one budget. On a CPU the same ledger keeps a configured part of the main memory.
 
 pub mod estimate;
 pub mod ledger;
+mod memory;
 mod permit;
+pub mod probe;
+#[cfg(test)]
+pub(crate) mod simulated;
 
 pub use ledger::{Capacity, Refusal};
+pub use memory::{Figures, Memory, Plan};
 pub use permit::{Permit, Vram};
