@@ -73,8 +73,7 @@ impl Memory {
         let reading = probe.read().filter(|reading| reading.total_bytes > 0);
         let device_bytes = reading.map_or(UNKNOWN_BYTES, |reading| reading.total_bytes);
         let share = if plan.is_main_memory && reading.is_some() { MACHINE_SHARE } else { 1.0 };
-        let limit_bytes =
-            plan.limit_bytes.unwrap_or((device_bytes as f64 * share) as u64).min(device_bytes);
+        let limit_bytes = plan.limit_bytes.unwrap_or((device_bytes as f64 * share) as u64).min(device_bytes);
         let capacity = Capacity { total_bytes: limit_bytes, safety_margin: plan.safety_margin };
         let restored = plan.estimates_file.as_deref().map(read_snapshot);
         let estimates = match restored {
@@ -86,8 +85,13 @@ impl Memory {
             _ => Estimates::default(),
         };
         let learned = Mutex::new(Learned { estimates, is_news: false });
-        let memory =
-            Self { vram: Vram::new(capacity), probe, limit_bytes, estimates: learned, file: plan.estimates_file };
+        let memory = Self {
+            vram: Vram::new(capacity),
+            probe,
+            limit_bytes,
+            estimates: learned,
+            file: plan.estimates_file,
+        };
         memory.refresh();
         memory
     }
