@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use crate::history::Verified;
 use crate::recovery::Rung;
+use crate::vram::Figures;
 
 /// Seconds: the contract's 0.1 to 600, and below for what is answered at once.
 const REQUEST_SECONDS: [f64; 16] =
@@ -30,6 +31,8 @@ const STAGE_SECONDS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 /// Seconds: from a family without weights to 5 GB off a network mount.
 const MODEL_LOAD_SECONDS: [f64; 10] = [0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+/// By how much an estimate was off, of the need: half of it, exact within 5 %, twice, five times.
+const ESTIMATE_ERROR_RATIO: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0];
 
 /// The node's metrics. Values are kept in atomics; reading them out takes no lock of the work's.
 #[derive(Debug)]
@@ -65,6 +68,12 @@ pub struct Metrics {
     pub model_cache_hits: Counter,
     /// Rungs of the recovery ladder that were taken.
     pub recoveries: Family<RecoveryLabels, Counter>,
+    /// Memory of the device.
+    pub vram_bytes: Family<KindLabels, Gauge>,
+    /// Estimated over measured need of memory, minus one.
+    pub vram_estimate_error: Histogram,
+    /// Jobs that left memory behind.
+    pub memory_leaks: Counter,
 }
 
 /// Of a job that ended.
@@ -116,6 +125,12 @@ pub struct CodeLabels {
     code: &'static str,
 }
 
+/// Of a part of the device's memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabels {
+    kind: &'static str,
+}
+
 /// Of an accepted job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ChannelLabels {
@@ -156,6 +171,9 @@ impl Metrics {
             model_load_seconds: Histogram::new(MODEL_LOAD_SECONDS),
             model_cache_hits: Counter::default(),
             recoveries: Family::default(),
+            vram_bytes: Family::default(),
+            vram_estimate_error: Histogram::new(ESTIMATE_ERROR_RATIO),
+            memory_leaks: Counter::default(),
         };
         metrics.register();
         metrics
@@ -193,6 +211,10 @@ impl Metrics {
             "Rungs of the recovery ladder that were taken",
             self.recoveries.clone(),
         );
+        orfeas.register("vram_bytes", "Memory of the device", self.vram_bytes.clone());
+        let errors = self.vram_estimate_error.clone();
+        orfeas.register("vram_estimate_error_ratio", "Estimated over measured memory, minus one", errors);
+        orfeas.register("memory_leaks", "Jobs that left memory behind", self.memory_leaks.clone());
     }
 
     /// A job ended on this node.
@@ -226,6 +248,21 @@ impl Metrics {
         let outcome = if is_ok { "recovered" } else { "failed" };
         for rung in rungs {
             self.recoveries.get_or_create(&RecoveryLabels { strategy: rung.as_str(), outcome }).inc();
+        }
+    }
+
+    /// The device's memory stands like this.
+    pub fn vram(&self, figures: &Figures) {
+        for (kind, bytes) in [
+            ("total", figures.total_bytes),
+            ("budget", figures.budget_bytes),
+            ("reserved", figures.reserved_bytes),
+            ("allocated", figures.allocated_bytes),
+            ("free", figures.free_bytes),
+            ("peak", figures.peak_bytes),
+        ] {
+            let gauge = self.vram_bytes.get_or_create(&KindLabels { kind });
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
     }
 
@@ -281,6 +318,8 @@ mod tests {
             p90: 3.0,
             actual: 2.0,
         });
+        metrics.vram(&Figures { total_bytes: 8, reserved_bytes: 2, ..Figures::default() });
+        metrics.vram_estimate_error.observe(0.04);
         let text = metrics.exposition().unwrap();
         for sample in [
             "orfeas_jobs_total{type=\"3d_generation\",status=\"completed\"} 1",
@@ -299,6 +338,10 @@ mod tests {
             "orfeas_model_load_seconds_count 0",
             "orfeas_model_cache_hits_total 0",
             "orfeas_recoveries_total{strategy=\"evict_idle\",outcome=\"recovered\"} 1",
+            "orfeas_vram_bytes{kind=\"total\"} 8",
+            "orfeas_vram_bytes{kind=\"reserved\"} 2",
+            "orfeas_vram_estimate_error_ratio_bucket{le=\"0.05\"} 1",
+            "orfeas_memory_leaks_total 0",
         ] {
             assert!(text.lines().any(|line| line == sample), "{sample} is missing in\n{text}");
         }

@@ -85,6 +85,11 @@ impl Names<'_> {
         format!("orfeas.{}.wake.>", self.region)
     }
 
+    /// Where a node that has nothing to do says so, and nodes that hold waiting jobs listen.
+    pub fn hungry(&self) -> String {
+        format!("orfeas.{}.hungry", self.region)
+    }
+
     /// Where jobs that were given up are kept.
     pub fn dead(&self, id: JobId) -> String {
         format!("orfeas.{}.dead.{id}", self.region)

@@ -29,6 +29,8 @@ pub struct File {
     pub(super) nats: NatsTable,
     pub(super) work: WorkTable,
     pub(super) models: ModelsTable,
+    pub(super) memory: MemoryTable,
+    pub(super) state_folder: Option<PathBuf>,
     pub(super) retention: RetentionTable,
 }
 
@@ -51,6 +53,14 @@ pub(super) struct WorkTable {
     pub(super) job_limit: Option<Span>,
     pub(super) stall_limit: Option<Span>,
     pub(super) require_durable: Option<bool>,
+    pub(super) look_ahead: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct MemoryTable {
+    pub(super) budget: Option<ByteSize>,
+    pub(super) safety_margin: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

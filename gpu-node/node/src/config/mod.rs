@@ -51,6 +51,11 @@ const ATTEMPTS_MAX_DEFAULT: u32 = 5;
 const DRAIN_LIMIT_DEFAULT: Duration = Duration::from_secs(25);
 /// An hour of work for a node that takes 360 ms each; beyond that a caller is better told to come back.
 const QUEUE_MESSAGES_MAX_DEFAULT: u32 = 10_000;
+/// Messages of one lane that wait on this node, so that its scheduler has something to choose from: a few minutes of
+/// work, which another node that has none may ask for.
+const LOOK_AHEAD_DEFAULT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+/// The fifth that is left covers fragmentation, the driver, and the largest job yet to come.
+const SAFETY_MARGIN_DEFAULT: f64 = 0.8;
 /// Long enough to submit the same picture again with other options next week.
 const UPLOADS_RETENTION_DEFAULT: Duration = DAY.saturating_mul(7);
 /// Results are the bulk of the disk.
@@ -93,6 +98,10 @@ pub struct Config {
     pub work: WorkConfig,
     /// How models are kept.
     pub models: ModelsConfig,
+    /// How much of the device's memory is used.
+    pub memory: MemoryConfig,
+    /// Where this node keeps what it has learned; `None` = nowhere.
+    pub state_folder: Option<PathBuf>,
     /// How long things are kept.
     pub retention: Retention,
     /// The inference device.
@@ -141,6 +150,17 @@ pub struct WorkConfig {
     pub stall_limit: Duration,
     /// Whether the node refuses to serve, instead of warning, if the server may lose what it acknowledges.
     pub require_durable: bool,
+    /// Messages of each lane (channel and priority) that this node holds at one time, those in work included.
+    pub look_ahead: NonZeroUsize,
+}
+
+/// How much of the device's memory is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MemoryConfig {
+    /// The most that is used of the device; `None` = all of an accelerator, half of a machine's main memory.
+    pub budget_bytes: Option<u64>,
+    /// The part of it that is promised to models and jobs, 0 to 1.
+    pub safety_margin: f64,
 }
 
 /// How models are kept.
@@ -261,6 +281,7 @@ impl Config {
                 job_limit: span(flags.job_limit.or(work.job_limit), JOB_LIMIT_DEFAULT),
                 stall_limit: span(flags.stall_limit.or(work.stall_limit), STALL_LIMIT_DEFAULT),
                 require_durable: flags.require_durable.or(work.require_durable).unwrap_or(false),
+                look_ahead: work.look_ahead.unwrap_or(LOOK_AHEAD_DEFAULT),
             },
             models: ModelsConfig {
                 pin: file.models.pin.unwrap_or_default(),
@@ -268,6 +289,11 @@ impl Config {
                 keep_alive: span(file.models.keep_alive, KEEP_ALIVE_DEFAULT),
                 lease_limit: span(file.models.load_limit, LOAD_LIMIT_DEFAULT),
             },
+            memory: MemoryConfig {
+                budget_bytes: file.memory.budget.map(ByteSize::bytes),
+                safety_margin: file.memory.safety_margin.unwrap_or(SAFETY_MARGIN_DEFAULT),
+            },
+            state_folder: file.state_folder.or_else(units::usual_state_folder),
             retention: Retention {
                 uploads: span(retention.uploads, UPLOADS_RETENTION_DEFAULT),
                 results: span(retention.results, RESULTS_RETENTION_DEFAULT),
@@ -325,6 +351,12 @@ impl Config {
         }
         if self.work.stall_limit < LIMIT_MIN {
             return refuse("work.stall_limit", "is under 100 ms");
+        }
+        if !(self.memory.safety_margin > 0.0 && self.memory.safety_margin <= 1.0) {
+            return refuse("memory.safety_margin", "is not above 0 and at most 1");
+        }
+        if self.memory.budget_bytes == Some(0) {
+            return refuse("memory.budget", "is 0");
         }
         let retention = &self.retention;
         for (key, kept) in [

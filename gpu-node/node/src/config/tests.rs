@@ -13,6 +13,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.work.concurrency.get(), 3);
     assert_eq!(config.work.ack_wait, Duration::from_secs(30));
     assert!(config.admin.ip().is_loopback());
+    assert_eq!((config.work.look_ahead.get(), config.memory.safety_margin), (32, 0.8));
     assert!(config.retention.records > config.retention.results);
 }
 
@@ -63,6 +64,8 @@ fn values_that_make_no_sense_name_their_key() {
         ("[work]\nstall_limit = '1ms'", "work.stall_limit"),
         ("[nats]\nmonitor = '127.0.0.1:8222'", "nats.monitor"),
         ("[nats]\nmonitor = 'https://nats:8222'", "nats.monitor"),
+        ("[memory]\nsafety_margin = 1.5", "memory.safety_margin"),
+        ("[memory]\nbudget = '0'", "memory.budget"),
         ("device = 'tpu'", "device"),
         ("precision = 'fp8'", "precision"),
         ("offload = 'sometimes'", "offload"),

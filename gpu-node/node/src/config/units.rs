@@ -1,6 +1,7 @@
 //! Values with units, as people write them: `30s`, `7d`, `20GiB`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -96,6 +97,16 @@ pub(super) fn node_id_of_this_machine() -> Option<NodeId> {
     let name = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty());
     let name = name.or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())?;
     node_id_from(name.trim())
+}
+
+/// The folder that systemd gives a service, or else the user's (XDG base directories); `None` without either.
+pub(super) fn usual_state_folder() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(given) = folder("STATE_DIRECTORY") {
+        return Some(given);
+    }
+    let user = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")))?;
+    Some(user.join("orfeas"))
 }
 
 fn node_id_from(machine: &str) -> Option<NodeId> {

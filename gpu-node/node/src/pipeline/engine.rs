@@ -154,6 +154,11 @@ pub trait Engine: Send + Sync + 'static {
     fn run(&self, key: ModelKey, request: GenerationRequest, monitor: Box<dyn Monitor>)
     -> BoxFuture<'_, Run>;
 
+    /// Whether the device's memory is the machine's, which others live in too.
+    fn uses_main_memory(&self) -> bool {
+        false
+    }
+
     /// The device's memory now.
     fn memory(&self) -> DeviceMemory;
 

@@ -181,6 +181,10 @@ impl Engine for Inference {
         })
     }
 
+    fn uses_main_memory(&self) -> bool {
+        self.meter.is_of_main_memory()
+    }
+
     fn memory(&self) -> DeviceMemory {
         self.meter.memory()
     }

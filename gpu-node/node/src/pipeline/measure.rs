@@ -52,6 +52,11 @@ impl Meter {
         }
     }
 
+    /// Whether the device has no memory of its own.
+    pub(super) fn is_of_main_memory(&self) -> bool {
+        !matches!(self.device, Device::Cuda(_))
+    }
+
     /// The device's figures now.
     pub(super) fn memory(&self) -> DeviceMemory {
         match self.device {

@@ -1,9 +1,24 @@
-//! Who goes next: which queue is asked for work ([`queues`]), and which of the taken jobs gets the device
-//! ([`device`]). Both are plain state machines; the drivers beside them do the waiting.
+//! Who goes next: which lane of the region's queue is asked for work ([`queues`]), in which order the jobs on this
+//! node start ([`queue`]), and with which memory and model ([`driver`]).
+//!
+//! ```text
+//!  worker ─ Lanes ─▶ messages ─▶ Scheduler ─▶ JobQueue ─▶ Admission: device + memory (vram), to run on a lease (models)
+//! ```
+//! The first two are plain state machines; the third is the driver that does the waiting.
 
-mod device;
+mod admission;
+mod costs;
+mod driver;
+mod handle;
+mod probe;
 pub mod queue;
 mod queues;
+mod room;
+#[cfg(test)]
+mod tests;
 
-pub use device::{DeviceQueue, DeviceSlot};
+pub use admission::{Admission, AdmitError, Candidate, Place, Standing, Ticket};
+pub use driver::Limits;
+pub use handle::Scheduler;
+pub use probe::EngineProbe;
 pub(crate) use queues::{Lane, Lanes};

@@ -250,10 +250,8 @@ impl<K: Ord + Clone> JobQueue<K> {
     /// What is to be done now. To be called again until it says [`Next::Wait`]. `fit` is asked once per kind.
     pub fn next(&mut self, now: Timestamp, fit: impl FnMut(&K) -> Fit) -> Next<K> {
         self.age(now);
-        if let Some(&(deadline, turn)) = self.deadlines.first()
-            && deadline <= now
-        {
-            return self.take(turn).map_or(Next::Wait, Next::Expired);
+        if let Some(job) = self.expired(now) {
+            return Next::Expired(job);
         }
         if self.gate != Gate::Open {
             return Next::Wait;
@@ -277,6 +275,12 @@ impl<K: Ord + Clone> JobQueue<K> {
             }
             Choice::Nothing => Next::Wait,
         }
+    }
+
+    /// A job whose deadline has passed; it has left the queue.
+    pub fn expired(&mut self, now: Timestamp) -> Option<Queued<K>> {
+        let (_, turn) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
+        self.take(turn)
     }
 
     /// A job that started has ended, after `used` of device time; `charged` is its [`Queued::expected`]. To be called

@@ -54,7 +54,13 @@ impl Lanes {
 
     /// The most urgent lane that may hold work.
     pub(crate) fn next(&self) -> Option<Lane> {
-        self.lanes.iter().find(|(_, state)| *state == Expectation::Maybe).map(|(lane, _)| *lane)
+        self.next_of(|_| true)
+    }
+
+    /// The most urgent lane that may hold work, of those that work is wanted of.
+    pub(crate) fn next_of(&self, is_wanted: impl Fn(Lane) -> bool) -> Option<Lane> {
+        let mut lanes = self.lanes.iter().filter(|(_, state)| *state == Expectation::Maybe);
+        lanes.find(|(lane, _)| is_wanted(*lane)).map(|(lane, _)| *lane)
     }
 
     /// Somebody has put work into a lane; a call for a lane of another node is nothing to us.
@@ -143,6 +149,16 @@ mod tests {
         assert_ne!(first.channel, second.channel);
         lanes.gave(second);
         assert_eq!(lanes.next(), Some(first));
+    }
+
+    #[test]
+    fn a_lane_that_nothing_is_wanted_of_is_passed_over_and_keeps_its_call() {
+        let mut lanes = all_empty(&[Channel::Stable]);
+        lanes.call(lane(Channel::Stable, 3));
+        lanes.call(lane(Channel::Stable, 8));
+        let full = lane(Channel::Stable, 8);
+        assert_eq!(lanes.next_of(|lane| lane != full), Some(lane(Channel::Stable, 3)));
+        assert_eq!(lanes.next(), Some(full));
     }
 
     #[test]

@@ -32,6 +32,8 @@ use super::{inventory, listing};
 const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 /// Events can be lost with a connection; the record is looked up this often while a caller waits.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Memory comes free when a job ends or an operator adds a node.
+const RETRY_AFTER_REFUSED_SECONDS: u32 = 30;
 /// Options are a few hundred bytes.
 const OPTIONS_BYTES_MAX: usize = 8 * 1024;
 /// Where replies go that are only made to be counted.
@@ -210,12 +212,26 @@ async fn generate(node: &Arc<NodeContext>, submission: Submission) -> Result<Job
             Ok(None) => return Err(Problem::new(Code::NotFound, "the job has expired")),
             Err(error) => tracing::debug!(job = %id, %error, "record not read while a caller waits"),
         }
+        if let Some(problem) = not_taken(&job) {
+            return Err(problem);
+        }
         if job.status.is_terminal() || tokio::time::Instant::now() >= deadline {
             return Ok(job);
         }
         let next_look = (tokio::time::Instant::now() + LOOK_INTERVAL).min(deadline);
         let _ = tokio::time::timeout_at(next_look, terminal_event(events.as_mut())).await;
     }
+}
+
+/// The problem for a caller who waits for a job that no node of the region could take.
+fn not_taken(job: &Job) -> Option<Problem> {
+    let error = job.error.as_ref()?;
+    let is_refused = matches!(error.code, Code::GpuMemoryInsufficient | Code::QueueFull);
+    is_refused.then(|| {
+        Problem::new(error.code, error.message.as_str())
+            .with("id", job.id.to_string())
+            .retry_after(RETRY_AFTER_REFUSED_SECONDS)
+    })
 }
 
 /// Waits for an event that tells of an end.

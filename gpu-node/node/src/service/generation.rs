@@ -26,7 +26,7 @@ use super::spans::JobSpan;
 use super::verdict::{Failure, judge};
 use crate::pipeline::{Generated, GenerationRequest, PipelineError, Settings};
 use crate::recovery::{FailureClass, Fault, Ladder, Pulse, PulseLimits, Reductions, Rung, Step, Vital};
-use crate::scheduler::DeviceSlot;
+use crate::scheduler::Admission;
 
 /// A progress report that comes later is not worth its wait.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
@@ -35,22 +35,27 @@ const PULSE_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 impl Attempt {
     /// Runs the job and settles it.
-    pub(super) async fn generate(mut self, picture: CheckedPicture, slot: DeviceSlot) -> Settlement {
+    pub(super) async fn generate(mut self, picture: CheckedPicture, mut admission: Admission) -> Settlement {
         let attempt = self.stored.record.job.attempt;
         tracing::info!(job = %self.id, attempt, "job started");
-        let outcome = self.climb(picture).await;
+        let outcome = self.climb(picture, &mut admission).await;
         if let Some(late) = self.active.stop.cancelled_for()
             && outcome.is_err()
         {
             self.node.metrics.cancelled(self.foresight.stage(), late.as_secs_f64());
         }
-        drop(slot);
+        // The next job runs while this one's result is stored; its place in the pipeline is kept until then.
+        let _place = admission.leave_device();
         let verdict = judge(outcome, self.active.stop.raised(), attempt, self.node.work.attempts_max);
         self.carry_out(verdict).await
     }
 
     /// Tries until there is a model, or nothing helps, or the job is to stop.
-    async fn climb(&mut self, picture: CheckedPicture) -> Result<Generated, Failure> {
+    async fn climb(
+        &mut self,
+        picture: CheckedPicture,
+        admission: &mut Admission,
+    ) -> Result<Generated, Failure> {
         let CheckedPicture { bytes: image, views, .. } = picture;
         let mut settings = Settings { views, ..self.foresight.settings().clone() };
         let exact = settings.exact;
@@ -58,7 +63,7 @@ impl Attempt {
         let mut taken: Vec<Rung> = Vec::new();
         let mut version = None;
         loop {
-            let outcome = self.run_once(image.clone(), settings.clone(), &mut version).await;
+            let outcome = self.run_once(image.clone(), settings.clone(), &mut version, admission).await;
             self.node.metrics.recovered(&taken, outcome.is_ok());
             let error = match outcome {
                 Ok(generated) => return Ok(generated),
@@ -162,6 +167,7 @@ impl Attempt {
         image: Bytes,
         settings: Settings,
         version: &mut Option<String>,
+        admission: &mut Admission,
     ) -> Result<Generated, PipelineError> {
         let node = self.node.clone();
         let family = self.family();
@@ -183,7 +189,7 @@ impl Attempt {
         let monitor = span.watch(Box::new(monitor));
         let outcome = tokio::select! {
             biased;
-            run = node.engine.run(lease.key().clone(), request, monitor) => run.outcome,
+            run = admission.run(&lease, request, monitor) => run.outcome,
             silence = stuck(&pulse) => Err(PipelineError::Stuck { silence }),
             // A report that is cut off leaves an old revision behind; the next change reads again.
             () = self.report(progress) => Err(PipelineError::Stopped),

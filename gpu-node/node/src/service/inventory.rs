@@ -40,6 +40,9 @@ struct Heartbeat {
     device: String,
     #[serde(flatten)]
     figures: Figures,
+    /// The largest job, with its model, that fits when nothing else is there; `None` = the node does not say.
+    #[serde(default)]
+    memory_ceiling_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,6 +119,7 @@ fn heartbeat(node: &NodeContext, started_at: Timestamp) -> Heartbeat {
             jobs_queued: here.saturating_sub(running) as u64,
             ..Figures::of(node.engine.memory())
         },
+        memory_ceiling_bytes: Some(node.scheduler.memory().ceiling_bytes()),
     }
 }
 
@@ -177,6 +181,23 @@ fn gpu_of(mut heartbeats: Vec<Heartbeat>, queued: u64) -> GpuMetrics {
 pub(crate) async fn alive(node: &NodeContext) -> Result<Vec<(NodeId, Vec<Channel>)>, async_nats::Error> {
     let heartbeats = read_heartbeats(node).await?;
     Ok(heartbeats.into_iter().map(|heartbeat| (heartbeat.node, heartbeat.channels)).collect())
+}
+
+/// Whether another node of the region serves the channel and is large enough.
+pub(crate) async fn fits_elsewhere(
+    node: &NodeContext,
+    channel: Channel,
+    needed_bytes: u64,
+) -> Result<bool, async_nats::Error> {
+    Ok(is_large_enough(&read_heartbeats(node).await?, &node.id, channel, needed_bytes))
+}
+
+fn is_large_enough(heartbeats: &[Heartbeat], here: &NodeId, channel: Channel, needed_bytes: u64) -> bool {
+    heartbeats.iter().any(|heartbeat| {
+        heartbeat.node != *here
+            && heartbeat.channels.contains(&channel)
+            && heartbeat.memory_ceiling_bytes.is_none_or(|ceiling_bytes| needed_bytes <= ceiling_bytes)
+    })
 }
 
 /// Says goodbye, so that nobody counts on a node that has stopped.
@@ -305,6 +326,7 @@ mod tests {
             state: "ready".to_owned(),
             device: "cpu".to_owned(),
             figures: Figures { total_vram_mb: 100, jobs_queued: 1, ..Figures::default() },
+            memory_ceiling_bytes: None,
         }
     }
 
@@ -322,6 +344,20 @@ mod tests {
         let members = old.as_object_mut().unwrap();
         members.retain(|name, _| !name.ends_with("_mb") && name != "device" && name != "jobs_queued");
         assert!(serde_json::from_value::<Heartbeat>(old).is_ok());
+    }
+
+    #[test]
+    fn a_job_that_is_too_large_here_fits_on_a_larger_node_of_its_channel_only() {
+        let here: NodeId = "a".parse().unwrap();
+        let node = |name, channel, ceiling| Heartbeat {
+            memory_ceiling_bytes: Some(ceiling),
+            ..heartbeat(name, "1", channel)
+        };
+        let nodes =
+            [node("a", Channel::Stable, 9), node("b", Channel::Stable, 5), node("c", Channel::Canary, 9)];
+        assert!(is_large_enough(&nodes, &here, Channel::Stable, 5));
+        assert!(!is_large_enough(&nodes, &here, Channel::Stable, 6));
+        assert!(is_large_enough(&nodes, &here, Channel::Canary, 6));
     }
 
     #[test]

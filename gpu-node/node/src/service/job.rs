@@ -3,8 +3,8 @@
 //! ```text
 //!   load record ─▶ ended? ack ─▶ starts used up? give up
 //!        ▼
-//!   ┌ fetch and check the picture ┐
-//!   └ line up for the device, CAS Processing ┘   both at once; a stop signal ends either
+//!   ┌ fetch and check the picture, once the turn is near              ┐
+//!   └ wait in the scheduler's queue; CAS Processing                    ┘  both at once; a stop signal ends either
 //!        ▼
 //!   generate (`generation`: tries, recovery, progress) ─▶ verdict ─▶ store result, CAS end ─▶ settle the message
 //! ```
@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::active::{ActiveGuard, ActiveJob};
+use super::admission::not_admitted;
 use super::entropy::now;
 use super::foresight::Foresight;
 use super::node::{NodeContext, drained};
@@ -33,7 +34,8 @@ use super::records::{ChangeError, RecordError, Stored};
 use super::retry::Backoff;
 use super::verdict::{Verdict, after_failure, before_start};
 use super::{ending, outcome};
-use crate::scheduler::DeviceSlot;
+use crate::pipeline::Settings;
+use crate::scheduler::{Admission, AdmitError, Candidate};
 
 /// A change of state in the middle of a job: beyond this the queue has given the job away anyway.
 pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(60);
@@ -67,6 +69,7 @@ pub(super) enum Refusal {
 /// How a run ended before the pipeline had anything to say.
 enum Interruption {
     Stopped(Stop),
+    NotAdmitted(AdmitError),
     Picture(PictureError),
     Refused(Refusal),
     Record(RecordError),
@@ -146,56 +149,97 @@ impl Attempt {
             return ending::give_up(&mut self, error).await;
         }
         match self.prepare().await {
-            Ok((picture, slot)) => self.generate(picture, slot).await,
+            Ok((picture, admission)) => self.generate(picture, admission).await,
             Err(interruption) => self.interrupted(interruption).await,
         }
     }
 
     /// Brings the picture here and the job to the device, both at once. Either one's failure ends the other's
     /// wait, but not a compare-and-set that is under way: afterwards we know whether the job was started.
-    async fn prepare(&mut self) -> Result<(CheckedPicture, DeviceSlot), Interruption> {
+    async fn prepare(&mut self) -> Result<(CheckedPicture, Admission), Interruption> {
         let node = self.node.clone();
-        let (digest, priority) = (self.stored.record.job.input.sha256, self.stored.record.job.priority);
+        let digest = self.stored.record.job.input.sha256;
         let options = self.stored.record.options.clone();
         let signal = self.active.stop.clone();
         let stopped = || stopped(&signal, node.draining.clone());
-        let halt = Notify::new();
+        let ticket = node.scheduler.queue(self.candidate()).map_err(Interruption::NotAdmitted)?;
+        let mut standing = ticket.standing();
+        let (halt, admitted, refused) = (Notify::new(), Notify::new(), Notify::new());
         let picture = async {
+            // A picture is up to 50 MB: only the next few jobs have theirs here.
+            let is_near = async {
+                tokio::select! {
+                    // The scheduler is gone only with the node.
+                    _ = standing.wait_for(|standing| standing.is_near) => {}
+                    () = admitted.notified() => {}
+                }
+            };
+            let fetched = async {
+                is_near.await;
+                node.pictures.fetch_all(digest, &options).await
+            };
             let picture = tokio::select! {
                 biased;
-                stop = stopped() => Err(Interruption::Stopped(stop)),
-                fetched = node.pictures.fetch_all(digest, &options) => fetched.map_err(Interruption::Picture),
+                stop = stopped() => Err(Some(Interruption::Stopped(stop))),
+                () = refused.notified() => Err(None),
+                fetched = fetched => fetched.map_err(|error| Some(Interruption::Picture(error))),
             };
             if picture.is_err() {
                 halt.notify_one();
             }
             picture
         };
-        let slot = async {
-            tokio::select! {
+        let started = async {
+            let admission = tokio::select! {
                 biased;
                 stop = stopped() => Err(Interruption::Stopped(stop)),
                 () = halt.notified() => Err(Interruption::Stopped(Stop::Draining)),
-                slot = node.device.acquire(priority) => Ok(slot),
-            }
-        };
-        let started = async {
-            let slot = slot.await?;
+                admission = ticket.admitted() => admission.map_err(Interruption::NotAdmitted),
+            };
+            let admission = admission.inspect_err(|_| refused.notify_one())?;
+            admitted.notify_one();
             start(&node, &mut self.stored).await?;
-            Ok(slot)
+            Ok(admission)
         };
         let (picture, started) = tokio::join!(picture, started);
         if started.is_ok() {
             self.owner = Owner::of(&self.stored.record);
         }
-        Ok((picture?, started?))
+        match (picture, started) {
+            (Ok(picture), Ok(admission)) => Ok((picture, admission)),
+            (Err(Some(interruption)), _) | (_, Err(interruption)) => Err(interruption),
+            // Only a refused job's picture is not wanted.
+            (Err(None), Ok(_)) => Err(Interruption::Stopped(Stop::Draining)),
+        }
+    }
+
+    fn candidate(&self) -> Candidate {
+        let record = &self.stored.record;
+        let job = &record.job;
+        Candidate {
+            id: self.id,
+            tenant: record.tenant.clone(),
+            priority: job.priority,
+            family: record.options.model.clone(),
+            settings: Settings::decide(&record.options),
+            picture_side: job.input.width.max(job.input.height),
+            created_at: job.created_at,
+            deadline: None,
+        }
     }
 
     async fn interrupted(mut self, interruption: Interruption) -> Settlement {
         let attempt = self.stored.record.job.attempt.max(1);
         let attempts_max = self.node.work.attempts_max;
         let verdict = match interruption {
+            Interruption::Stopped(Stop::Draining) if self.stored.record.job.status == JobStatus::Queued => {
+                return Settlement::Redeliver(Duration::ZERO);
+            }
             Interruption::Stopped(Stop::Draining) => Verdict::GiveBack,
+            Interruption::NotAdmitted(error) => match not_admitted(&self, error).await {
+                Ok(settlement) => return settlement,
+                Err(verdict) => verdict,
+            },
             Interruption::Stopped(Stop::Cancelled) | Interruption::Refused(Refusal::CancelRequested) => {
                 Verdict::Cancel
             }

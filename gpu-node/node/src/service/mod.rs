@@ -18,6 +18,7 @@
 //! Decisions (`verdict`, `retry`, `progress`, the scheduler) are plain code; the rest are effects beside them.
 
 mod active;
+mod admission;
 mod bus;
 mod convert;
 mod dead;
@@ -28,6 +29,7 @@ mod entropy;
 mod figures;
 mod foresight;
 mod generation;
+mod held;
 mod index;
 mod inventory;
 mod job;
@@ -71,10 +73,13 @@ use crate::admin::Readiness;
 use crate::config::Config;
 use crate::history::{self, History, Recorder};
 use crate::metrics::Metrics;
-use crate::models::{ModelCache, Unlimited};
+use crate::models::ModelCache;
 use crate::pipeline::Engine;
 use crate::recovery::{Fault, Health, Mirror};
-use crate::scheduler::DeviceQueue;
+use crate::scheduler::EngineProbe;
+use crate::scheduler::queue::Policy;
+use crate::scheduler::{Limits, Scheduler};
+use crate::vram::{Memory, Plan};
 use active::ActiveJobs;
 use bus::Bus;
 use convert::Converter;
@@ -131,6 +136,7 @@ impl Service {
         let history = History::default();
         let (recorder, recording) = Recorder::new(bus.history.clone());
         let past = bus.history.clone();
+        let scheduler = scheduler(config, engine.clone(), models.clone(), metrics.clone());
         let node = Arc::new(NodeContext {
             id: config.node_id.clone(),
             channels: config.channels.clone(),
@@ -140,7 +146,7 @@ impl Service {
             bus,
             engine,
             models,
-            device: DeviceQueue::default(),
+            scheduler,
             active: ActiveJobs::default(),
             health: Health::default(),
             weights: Weights::new(mirror(config)),
@@ -159,12 +165,11 @@ impl Service {
         let commands = model_commands::listen(&node).await.map_err(StartError::Endpoints)?;
         let open = OpenJobs::default();
         let background = vec![
+            tokio::spawn(node.scheduler.clone().drive()),
             tokio::spawn(watcher::watch(node.clone(), open.clone())),
             tokio::spawn(sweeper::housekeeping(node.clone(), open)),
             tokio::spawn(inventory::heartbeats(node.clone())),
             tokio::spawn(model_commands::serve(node.clone(), commands)),
-            // No budget of memory stands behind it yet.
-            tokio::spawn(node.models.clone().drive(Arc::new(Unlimited))),
             tokio::spawn(care_for_health(node.clone(), drain.clone())),
             tokio::spawn(line::tell(node.clone())),
             tokio::spawn(history::follow(history, past)),
@@ -195,6 +200,7 @@ impl Service {
         for task in self.background {
             task.abort();
         }
+        self.node.scheduler.save().await;
         inventory::leave(&self.node).await;
     }
 }
@@ -213,6 +219,26 @@ fn mirror(config: &Config) -> Option<Mirror> {
     let source = config.models_source.clone()?;
     let models = config.models_folder.clone().or_else(crate::pipeline::models::default_folder)?;
     Some(Mirror::new(source, models))
+}
+
+fn scheduler(
+    config: &Config,
+    engine: Arc<dyn Engine>,
+    models: ModelCache,
+    metrics: Arc<Metrics>,
+) -> Scheduler {
+    let plan = Plan {
+        limit_bytes: config.memory.budget_bytes,
+        safety_margin: config.memory.safety_margin,
+        is_main_memory: engine.uses_main_memory(),
+        estimates_file: config
+            .state_folder
+            .as_ref()
+            .map(|folder| folder.join(config.node_id.as_str()).join("estimates.json")),
+    };
+    let memory = Memory::open(plan, Arc::new(EngineProbe(engine.clone())));
+    let limits = Limits { concurrency: config.work.concurrency.get(), policy: Policy::default() };
+    Scheduler::new(engine, models, memory, limits, metrics)
 }
 
 impl Readiness for NodeContext {

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::models::ModelCache;
 use crate::pipeline::Engine;
 use crate::recovery::Health;
-use crate::scheduler::DeviceQueue;
+use crate::scheduler::Scheduler;
 
 /// The node, as its tasks see it.
 pub(crate) struct NodeContext {
@@ -35,7 +35,7 @@ pub(crate) struct NodeContext {
     pub(crate) pictures: Pictures,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) models: ModelCache,
-    pub(crate) device: DeviceQueue,
+    pub(crate) scheduler: Scheduler,
     pub(crate) active: ActiveJobs,
     /// What only a new process heals.
     pub(crate) health: Health,

@@ -1,10 +1,13 @@
-//! Takes work off the queue: as many jobs as there are places, the most urgent first.
+//! Takes work off the queue, ahead of what runs, so that the scheduler has something to choose from.
 //!
 //! ```text
 //!   wake-up call ─┐
-//!   scan, 1/s ────┼─▶ Lanes ─▶ fetch without waiting, from the most urgent lane down ─▶ job task
-//!   free place ───┘
+//!   scan, 1/s ────┼─▶ Lanes ─▶ fetch without waiting, from the most urgent lane down ─▶ job task ─▶ Scheduler
+//!   free place ───┘      (up to `look_ahead` of each lane)                                   │
+//!   another node is hungry ─▶ the back half of what waits goes back into the queue ◀─────────┘
 //! ```
+//! What is held and waits is kept from other nodes. So a node that has nothing to do says so, and whoever hears it
+//! hands back the half of its waiting jobs that it would start last, and takes none for a while.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,22 +17,36 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Message};
 use async_nats::{Subject, Subscriber};
 use futures::StreamExt;
-use orfeas_protocol::Region;
 use orfeas_protocol::options::Priority;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use orfeas_protocol::{Channel, JobId, NodeId, Region};
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::bus::{BusError, CALL_LIMIT};
+use super::held::Held;
 use super::job::deliver;
 use super::node::{NodeContext, drained, job_of};
 use super::retry::Backoff;
+use crate::scheduler::queue::Gate;
 use crate::scheduler::{Lane, Lanes};
 
 /// Redelivered jobs make no wake-up call; this is how late they are found at most.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// Messages in work at one time in the whole region and lane; beyond any number of nodes.
 const ACK_PENDING_MAX: i64 = 10_000;
+/// After it has handed jobs back a node leaves them to others for this long, unless it has none itself: two scans.
+const REFILL_AFTER: Duration = Duration::from_secs(2);
+/// A job that was delivered more often stays where it is. Deliveries without a start count towards the end of a job
+/// that no node can start; those that we make ourselves must not use that up.
+const HANDED_DELIVERIES_MAX: i64 = 20;
+
+/// What a node says that has nothing to do.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hungry {
+    node: NodeId,
+    channels: Vec<Channel>,
+}
 
 /// The worker, ready to run.
 pub(crate) struct Worker {
@@ -37,18 +54,22 @@ pub(crate) struct Worker {
     lanes: Lanes,
     consumers: HashMap<Lane, PullConsumer>,
     calls: Subscriber,
-    places: Arc<Semaphore>,
+    hungry: Subscriber,
+    held: Held,
+    refill_at: Instant,
     jobs: JoinSet<()>,
 }
 
 impl Worker {
-    /// Creates the consumers and listens for wake-up calls.
+    /// Creates the consumers and listens for calls.
     pub(crate) async fn new(node: Arc<NodeContext>) -> Result<Self, BusError> {
         let open = |what: &str, source| BusError::Open { what: what.to_owned(), source };
         let lanes = Lanes::new(&node.channels);
         let names = node.bus.region.names();
         let calls = node.bus.client().subscribe(names.all_wake()).await;
         let calls = calls.map_err(|error| open("the wake-up calls", error.into()))?;
+        let hungry = node.bus.client().subscribe(names.hungry()).await;
+        let hungry = hungry.map_err(|error| open("the calls of idle nodes", error.into()))?;
         let mut consumers = HashMap::new();
         for lane in lanes.iter() {
             let name = lane.consumer_name();
@@ -66,14 +87,16 @@ impl Worker {
             consumers
                 .insert(lane, consumer.map_err(|error| open(&format!("consumer {name}"), error.into()))?);
         }
-        let places = Arc::new(Semaphore::new(node.work.concurrency.get()));
-        Ok(Self { node, lanes, consumers, calls, places, jobs: JoinSet::new() })
+        let held = Held::new(node.work.look_ahead.get());
+        let refill_at = Instant::now();
+        Ok(Self { node, lanes, consumers, calls, hungry, held, refill_at, jobs: JoinSet::new() })
     }
 
-    /// Runs until the node is asked to stop, then waits for the jobs to end, for as long as the drain limit
-    /// says, and puts the rest back into the queue.
+    /// Runs until the node is asked to stop. What waits goes back into the queue at once; what runs may end within
+    /// the drain limit, and the rest goes back then.
     pub(crate) async fn run(mut self) {
         self.take_work().await;
+        self.node.scheduler.set_gate(Gate::Draining);
         let drained = timeout(self.node.work.drain_limit, self.join_all()).await;
         if drained.is_err() {
             tracing::warn!(jobs = self.node.active.len(), "drain limit reached; jobs go back into the queue");
@@ -89,62 +112,120 @@ impl Worker {
         while self.jobs.join_next().await.is_some() {}
     }
 
-    /// Returns when the node is asked to stop. A fetch is never cut off: it may have brought a message.
+    /// Returns when the node is asked to stop. A fetch is never cut off: it may have brought messages.
     async fn take_work(&mut self) {
         let mut draining = self.node.draining.clone();
         let mut scan = interval(SCAN_INTERVAL);
         scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut place: Option<OwnedSemaphorePermit> = None;
         loop {
-            let lane = self.lanes.next();
-            let places = self.places.clone();
+            let lane = self.wanted();
+            let held = self.held.clone();
             tokio::select! {
                 biased;
                 () = drained(&mut draining) => return,
                 Some(ended) = self.jobs.join_next() => note_panic(ended),
                 Some(call) = self.calls.next() => self.note_call(&call.subject),
-                _ = scan.tick() => self.lanes.call_all(),
-                Ok(permit) = places.acquire_owned(), if place.is_none() => place = Some(permit),
-                () = std::future::ready(()), if place.is_some() && lane.is_some() => {
-                    if let (Some(lane), Some(permit)) = (lane, place.take()) {
-                        place = self.ask(lane, permit).await;
+                Some(call) = self.hungry.next() => self.share(&call.payload),
+                _ = scan.tick() => self.scan().await,
+                () = std::future::ready(()), if lane.is_some() => {
+                    if let Some(lane) = lane {
+                        self.ask(lane).await;
                     }
                 }
+                () = held.freed() => {}
             }
         }
     }
 
-    /// Asks a lane for one job. Gives the place back if there was none.
-    async fn ask(&mut self, lane: Lane, place: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
-        match self.fetch(lane).await {
-            Ok(Some(message)) => {
-                self.lanes.gave(lane);
-                self.begin(message, place).await
+    /// The lane to ask now.
+    fn wanted(&self) -> Option<Lane> {
+        let leaves_to_others = Instant::now() < self.refill_at && self.node.scheduler.waiting() > 0;
+        if leaves_to_others {
+            return None;
+        }
+        self.lanes.next_of(|lane| self.held.room(lane) > 0)
+    }
+
+    /// Every lane is worth a question again; and if the last time gave nothing, others may have what we could do.
+    async fn scan(&mut self) {
+        if self.lanes.next().is_none() && self.held.is_empty() {
+            let hungry = Hungry { node: self.node.id.clone(), channels: self.node.channels.clone() };
+            let subject = self.node.bus.region.names().hungry();
+            if let Ok(payload) = serde_json::to_vec(&hungry)
+                && let Err(error) = self.node.bus.client().publish(subject, payload.into()).await
+            {
+                tracing::debug!(%error, "idle node not heard");
             }
-            Ok(None) => {
-                self.lanes.found_empty(lane);
-                Some(place)
+        }
+        self.lanes.call_all();
+    }
+
+    /// Another node has nothing to do: it may have the back half of what waits here.
+    fn share(&mut self, payload: &[u8]) {
+        let Ok(hungry) = serde_json::from_slice::<Hungry>(payload) else { return };
+        if hungry.node == self.node.id || Instant::now() < self.refill_at {
+            return;
+        }
+        let node = &self.node;
+        let may_go = |id: JobId| {
+            let Some(job) = node.active.get(id) else { return false };
+            let message = job.message();
+            let lane = lane_in(&message.subject, &node.bus.region.names().all_work());
+            lane.is_some_and(|lane| hungry.channels.contains(&lane.channel))
+                && message.info().is_ok_and(|info| info.delivered <= HANDED_DELIVERIES_MAX)
+        };
+        let gone = node.scheduler.hand_back(node.scheduler.waiting() / 2, may_go);
+        if gone > 0 {
+            tracing::info!(jobs = gone, to = %hungry.node, "waiting jobs handed back for an idle node");
+            self.refill_at = Instant::now() + REFILL_AFTER;
+        }
+    }
+
+    /// Asks a lane for as many jobs as there is room for.
+    async fn ask(&mut self, lane: Lane) {
+        let room = self.held.room(lane);
+        match self.fetch(lane, room).await {
+            Ok(messages) => {
+                let count = messages.len();
+                for message in messages {
+                    self.begin(lane, message).await;
+                }
+                if count > 0 {
+                    self.lanes.gave(lane);
+                }
+                if count < room {
+                    self.lanes.found_empty(lane);
+                }
             }
             Err(error) => {
                 tracing::debug!(?lane, %error, "queue not asked");
                 self.lanes.found_empty(lane);
                 // The scan comes back to it; until then NATS is given time to come back itself.
                 tokio::time::sleep(Backoff::CALL.jittered(1)).await;
-                Some(place)
             }
         }
     }
 
-    async fn fetch(&self, lane: Lane) -> Result<Option<Message>, async_nats::Error> {
-        let Some(consumer) = self.consumers.get(&lane) else { return Ok(None) };
+    /// What the lane has now. Messages that came before a failure are not lost with it.
+    async fn fetch(&self, lane: Lane, count: usize) -> Result<Vec<Message>, async_nats::Error> {
+        let Some(consumer) = self.consumers.get(&lane) else { return Ok(Vec::new()) };
+        let mut messages = Vec::new();
         let fetched = timeout(CALL_LIMIT, async {
-            let mut batch = consumer.fetch().max_messages(1).messages().await?;
-            batch.next().await.transpose()
+            let mut batch = consumer.fetch().max_messages(count).messages().await?;
+            while let Some(message) = batch.next().await {
+                messages.push(message?);
+            }
+            Ok::<_, async_nats::Error>(())
         });
-        fetched.await?
+        match fetched.await {
+            Ok(Ok(())) => Ok(messages),
+            Ok(Err(_)) | Err(_) if !messages.is_empty() => Ok(messages),
+            Ok(Err(error)) => Err(error),
+            Err(elapsed) => Err(elapsed.into()),
+        }
     }
 
-    async fn begin(&mut self, message: Message, place: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
+    async fn begin(&mut self, lane: Lane, message: Message) {
         let id = match job_of(&message) {
             Ok(id) => id,
             Err(error) => {
@@ -152,15 +233,15 @@ impl Worker {
                 if let Err(error) = message.ack_with(AckKind::Term).await {
                     tracing::debug!(%error, "message not terminated");
                 }
-                return Some(place);
+                return;
             }
         };
         let node = self.node.clone();
+        let place = self.held.take(lane);
         self.jobs.spawn(async move {
             let _place = place;
             deliver(node, id, message).await;
         });
-        None
     }
 
     fn note_call(&mut self, subject: &Subject) {
@@ -172,8 +253,12 @@ impl Worker {
 
 /// The lane that a wake-up call's subject names.
 fn lane_of(region: &Region, subject: &Subject) -> Option<Lane> {
-    let prefix = region.names().all_wake();
-    let rest = subject.strip_prefix(prefix.strip_suffix('>')?)?;
+    lane_in(subject, &region.names().all_wake())
+}
+
+/// The lane in a subject below a pattern that ends in `>`.
+fn lane_in(subject: &Subject, pattern: &str) -> Option<Lane> {
+    let rest = subject.strip_prefix(pattern.strip_suffix('>')?)?;
     let (channel, priority) = rest.split_once('.')?;
     let level: u8 = priority.parse().ok()?;
     Some(Lane { channel: channel.parse().ok()?, priority: Priority::try_from(level).ok()? })
@@ -190,8 +275,6 @@ fn note_panic(ended: Result<(), tokio::task::JoinError>) {
 
 #[cfg(test)]
 mod tests {
-    use orfeas_protocol::Channel;
-
     use super::*;
 
     #[test]

@@ -110,7 +110,7 @@ fn spawn_server(dir: &Path, port: u16, monitor: Option<u16>) -> Child {
 }
 
 /// The scripted families; runs end as their names say: `gated` when the gate opens.
-const FAMILIES: [&str; 5] = ["ok", "gated", "no-subject", "panics", "acts"];
+const FAMILIES: [&str; 6] = ["ok", "gated", "no-subject", "panics", "acts", "huge"];
 
 /// A family that is always there and weighs nothing.
 struct ScriptedSource(&'static str);
@@ -129,7 +129,8 @@ impl ModelSource for ScriptedSource {
     }
 
     fn job_bytes(&self, _settings: &Settings) -> u64 {
-        0
+        // More than the nodes that are given a budget have; the others take everything.
+        if self.0 == "huge" { 2 << 30 } else { 0 }
     }
 
     fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
@@ -348,7 +349,8 @@ impl Drop for Node {
 }
 
 pub(crate) fn config(server: &Server, toml: &str) -> Config {
-    let toml = format!("node_id = \"test\"\n{toml}\n[nats]\nurls = [\"{}\"]\n", server.url());
+    let name = if toml.starts_with("node_id") { "" } else { "node_id = \"test\"" };
+    let toml = format!("{name}\n{toml}\n[nats]\nurls = [\"{}\"]\n", server.url());
     let file: File = toml::from_str(&toml).unwrap();
     Config::resolve(file, Flags::default()).unwrap()
 }

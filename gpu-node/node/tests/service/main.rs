@@ -13,4 +13,5 @@ mod jobs;
 mod models;
 mod recovery;
 mod requests;
+mod scheduling;
 mod streams;

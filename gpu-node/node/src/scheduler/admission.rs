@@ -1,0 +1,241 @@
+//! What a job goes through: a [`Ticket`] while it waits, an [`Admission`] while it has the device, a [`Place`] until
+//! its result is stored. Each gives back what it holds when it is dropped, on every path.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use orfeas_protocol::options::Priority;
+use orfeas_protocol::preset::Preset;
+use orfeas_protocol::{JobId, TenantId, Timestamp};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use super::driver::Shared;
+use super::queue::SubmitError;
+use crate::models::ModelLease;
+use crate::pipeline::{GenerationRequest, Monitor, PipelineError, Run, Settings};
+use crate::vram::Permit;
+use crate::vram::estimate::JobKind;
+
+/// A job that wants to run.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The job.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The model family; `None` = the engine's own.
+    pub family: Option<String>,
+    /// How it is to run.
+    pub settings: Settings,
+    /// The longest side of its picture, in pixels.
+    pub picture_side: u32,
+    /// Since when it waits.
+    pub created_at: Timestamp,
+    /// After this nobody wants it any more.
+    pub deadline: Option<Timestamp>,
+}
+
+/// Why a job was not admitted.
+#[derive(Debug, Error)]
+pub enum AdmitError {
+    /// It did not come into the queue.
+    #[error(transparent)]
+    Refused(#[from] SubmitError),
+    /// Its deadline has passed.
+    #[error("the deadline has passed")]
+    Expired,
+    /// This device is too small for it.
+    #[error(
+        "the job needs {needed_bytes} bytes of device memory, and this device gives {ceiling_bytes} at most"
+    )]
+    NeverFits {
+        /// With its model.
+        needed_bytes: u64,
+        /// When nothing else is there.
+        ceiling_bytes: u64,
+    },
+    /// Others use the memory that it needs, and do not give it back.
+    #[error("the device's memory did not come free in time")]
+    NoRoom,
+    /// Another node is to have it.
+    #[error("the job is handed back")]
+    HandedBack,
+}
+
+/// How a waiting job stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Jobs of this node that go before it; `None` = more than are counted.
+    pub ahead: Option<u64>,
+    /// It is among the next: what it needs beside the device may be brought here.
+    pub is_near: bool,
+}
+
+/// Jobs of the same model and about the same memory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    pub(super) family: String,
+    pub(super) preset: Preset,
+    pub(super) resolution: u32,
+    pub(super) guess_bytes: u64,
+}
+
+/// What the queue's choice brings.
+pub(super) struct Grant {
+    pub(super) device: DeviceTurn,
+    pub(super) place: Place,
+    pub(super) permit: Permit,
+    pub(super) estimated_bytes: u64,
+}
+
+/// A job's place in the queue; dropping it leaves the queue.
+pub struct Ticket {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: JobId,
+    pub(super) kind: Kind,
+    pub(super) answer: Option<oneshot::Receiver<Result<Grant, AdmitError>>>,
+    pub(super) standing: watch::Receiver<Standing>,
+}
+
+/// A job's right to the device and to memory on it. Dropping it gives them back.
+pub struct Admission {
+    // Dropped in this order: the next that is called may need the memory.
+    permit: Permit,
+    device: DeviceTurn,
+    place: Place,
+    estimated_bytes: u64,
+    kind: Kind,
+}
+
+/// The device is a job's; dropping it charges the job's tenant for what was used and calls the next.
+pub(super) struct DeviceTurn {
+    pub(super) shared: Arc<Shared>,
+    pub(super) tenant: TenantId,
+    pub(super) kind: Kind,
+    pub(super) charged: Duration,
+    pub(super) used: Duration,
+    pub(super) running_since: Option<Instant>,
+}
+
+/// A job's place in the pipeline, kept until its result is stored.
+pub struct Place {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Ticket {
+    /// How the job stands; changes a few times a second at most.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Waits for the job's turn. Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    /// The job cannot be admitted here.
+    pub async fn admitted(mut self) -> Result<Admission, AdmitError> {
+        let Some(answer) = self.answer.take() else { return Err(AdmitError::HandedBack) };
+        // The seat is dropped without an answer only with the scheduler.
+        let Grant { device, place, permit, estimated_bytes } =
+            answer.await.unwrap_or(Err(AdmitError::HandedBack))?;
+        Ok(Admission { permit, device, place, estimated_bytes, kind: self.kind.clone() })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        let was_waiting = state.queue.remove(self.id).is_some();
+        state.seats.remove(&self.id);
+        drop(state);
+        if was_waiting {
+            self.shared.pump();
+        }
+    }
+}
+
+impl Admission {
+    /// Runs a request on the device on a leased model, as often as need be, and learns what it takes. Dropping the
+    /// future cancels it.
+    pub async fn run(
+        &mut self,
+        lease: &ModelLease,
+        request: GenerationRequest,
+        monitor: Box<dyn Monitor>,
+    ) -> Run {
+        let shared = self.device.shared.clone();
+        let kind = Kind { preset: request.settings.preset, ..self.kind.clone() };
+        let kind = kind.at(lease.key().version.clone());
+        self.device.running_since = Some(Instant::now());
+        let run = shared.engine.run(lease.key().clone(), request, monitor).await;
+        self.device.pause();
+        // What failed for lack of memory says that it was more than this, not how much.
+        let is_telling = run.outcome.is_ok()
+            || matches!(run.outcome, Err(PipelineError::OutOfMemory(_)))
+                && run.peak_bytes > self.estimated_bytes;
+        if is_telling && let Some(error) = shared.memory.learn(&kind, self.estimated_bytes, run.peak_bytes) {
+            shared.metrics.vram_estimate_error.observe(error);
+        }
+        shared.note_leak(run.leaked_bytes);
+        run
+    }
+
+    /// The device is free for the next; the job keeps its place until its result is stored.
+    pub fn leave_device(self) -> Place {
+        let Self { device, place, permit, .. } = self;
+        drop(permit);
+        drop(device);
+        place
+    }
+}
+
+impl DeviceTurn {
+    fn pause(&mut self) {
+        self.used += self.running_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    }
+}
+
+impl Drop for DeviceTurn {
+    fn drop(&mut self) {
+        self.pause();
+        let mut state = self.shared.state();
+        state.on_device = None;
+        state.queue.settle(&self.tenant, self.charged, self.used);
+        if !self.used.is_zero() {
+            state.costs.learn(&self.kind, self.used);
+        }
+        drop(state);
+        self.shared.pump();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.in_pipeline = state.in_pipeline.saturating_sub(1);
+        drop(state);
+        self.shared.pump();
+    }
+}
+
+impl Kind {
+    /// The kind as memory estimates know it, of a model's version.
+    pub(super) fn at(&self, version: String) -> JobKind {
+        JobKind {
+            family: self.family.clone(),
+            version,
+            preset: preset_name(self.preset).to_owned(),
+            resolution: self.resolution,
+        }
+    }
+}
+
+fn preset_name(preset: Preset) -> &'static str {
+    match preset {
+        Preset::Fast => "fast",
+        Preset::Balanced => "balanced",
+        Preset::Quality => "quality",
+    }
+}

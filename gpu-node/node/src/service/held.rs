@@ -1,0 +1,96 @@
+//! How many messages of each lane this node holds: running, waiting, or being settled.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::scheduler::Lane;
+
+/// The counts, each with the same bound. Clones stand for the same ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    shared: Arc<Shared>,
+    bound: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    counts: Mutex<HashMap<Lane, usize>>,
+    freed: Notify,
+}
+
+/// A message that is held; dropping it makes room for another.
+#[derive(Debug)]
+pub(crate) struct HeldPlace {
+    shared: Arc<Shared>,
+    lane: Lane,
+}
+
+impl Held {
+    pub(crate) fn new(bound: usize) -> Self {
+        Self { shared: Arc::default(), bound }
+    }
+
+    /// How many more of a lane may be held.
+    pub(crate) fn room(&self, lane: Lane) -> usize {
+        self.bound.saturating_sub(self.shared.counts().get(&lane).copied().unwrap_or(0))
+    }
+
+    /// Whether none is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.counts().is_empty()
+    }
+
+    /// Counts one more.
+    pub(crate) fn take(&self, lane: Lane) -> HeldPlace {
+        *self.shared.counts().entry(lane).or_default() += 1;
+        HeldPlace { shared: self.shared.clone(), lane }
+    }
+
+    /// Waits until one is let go of.
+    pub(crate) async fn freed(&self) {
+        self.shared.freed.notified().await;
+    }
+}
+
+impl Shared {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Lane, usize>> {
+        // No code that can panic runs under this lock.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        let mut counts = self.shared.counts();
+        if let Some(count) = counts.get_mut(&self.lane) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.lane);
+            }
+        }
+        drop(counts);
+        self.shared.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orfeas_protocol::Channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lane_is_bounded_and_a_dropped_place_makes_room() {
+        let held = Held::new(2);
+        let lane = |priority: u8| Lane { channel: Channel::Stable, priority: priority.try_into().unwrap() };
+        let first = held.take(lane(5));
+        let _second = held.take(lane(5));
+        assert_eq!((held.room(lane(5)), held.room(lane(6))), (0, 2));
+        drop(first);
+        held.freed().await;
+        assert_eq!(held.room(lane(5)), 1);
+        assert!(!held.is_empty());
+    }
+}

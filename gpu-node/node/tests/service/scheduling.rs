@@ -1,0 +1,64 @@
+//! What the node's scheduler shows to callers and to other nodes.
+
+use serde_json::json;
+
+use crate::harness::{Caller, Node, Server, body, picture, until};
+
+#[tokio::test]
+async fn a_node_that_has_nothing_to_do_gets_half_of_what_waits_elsewhere() {
+    let server = Server::start().await;
+    let busy = Node::start(&server, "").await;
+    let caller = Caller::of(&server).await;
+    let first = caller.submit(json!({"model": "gated", "seed": 1})).await;
+    busy.script.wait_for_runs(1).await;
+    let mut waiting = Vec::new();
+    for seed in 2..8 {
+        waiting.push(caller.submit(json!({ "seed": seed })).await);
+    }
+    caller.job_when(&waiting[5], "it is in the line", |job| job["queue_position"].is_number()).await;
+    let idle = Node::start(&server, "node_id = \"idle\"").await;
+    // The first node is held up by its gated job: whatever ends now has ended on the second.
+    idle.script.wait_for_runs(3).await;
+    assert_eq!(busy.script.runs(), 1);
+    busy.script.gate.send_replace(true);
+    for id in waiting.iter().chain([&first]) {
+        let job = caller.job_ended(id).await;
+        assert_eq!((&job["status"], &job["attempt"]), (&json!("completed"), &json!(1)), "{job}");
+    }
+    assert_eq!(busy.script.runs() + idle.script.runs(), 7, "none ran twice");
+    caller.queue_is_empty().await;
+}
+
+#[tokio::test]
+async fn a_job_that_no_node_can_hold_fails_and_who_waits_for_it_is_told_at_once() {
+    let server = Server::start().await;
+    let node = Node::start(&server, "[memory]\nbudget = \"1GiB\"").await;
+    let caller = Caller::of(&server).await;
+    let refused = caller.ask("generate", Some(json!({"model": "huge"})), picture(0)).await;
+    let problem = body(&refused);
+    assert_eq!(
+        (&problem["code"], &problem["status"]),
+        (&json!("gpu_memory_insufficient"), &json!(503)),
+        "{problem}"
+    );
+    assert!(problem["retry_after_seconds"].as_u64().is_some());
+    assert_eq!(node.script.runs(), 0);
+    caller.queue_is_empty().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_too_large_for_one_node_runs_on_another() {
+    let server = Server::start().await;
+    let small = Node::start(&server, "[memory]\nbudget = \"1GiB\"").await;
+    let large = Node::start(&server, "node_id = \"large\"").await;
+    let caller = Caller::of(&server).await;
+    until("both nodes are known", async || {
+        let nodes = caller.jetstream.get_key_value("orfeas_nodes_local").await.ok()?;
+        (nodes.get("large").await.ok()??.len() > 1).then_some(())
+    })
+    .await;
+    let id = caller.submit(json!({"model": "huge"})).await;
+    let job = caller.job_ended(&id).await;
+    assert_eq!((&job["status"], &job["node"]), (&json!("completed"), &json!("large")), "{job}");
+    assert_eq!((small.script.runs(), large.script.runs()), (0, 1));
+}
