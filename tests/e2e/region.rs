@@ -63,13 +63,13 @@ async fn models_name_families_versions_nodes_and_the_channels_weights() {
         Stack::start_with(StackOptions { node: &["--node-id", "first"], ..StackOptions::default() }).await;
     let client = stack.client();
     stack.node_command(&["rollout", "set", "25"]);
-    let models = wait::until("the node has reported", Duration::from_secs(30), || async {
+    let (models, silhouette) = wait::until("the node has reported", Duration::from_secs(30), || async {
         let models = expect_json(client.get("/api/models").await, StatusCode::OK).await;
-        (!models["families"].as_array().unwrap().is_empty()).then_some(models)
+        let families = models["families"].as_array().unwrap();
+        let silhouette = families.iter().find(|family| family["family"] == "silhouette")?.clone();
+        Some((models, silhouette))
     })
     .await;
-    let families = models["families"].as_array().unwrap();
-    let silhouette = families.iter().find(|family| family["family"] == "silhouette").unwrap();
     assert_eq!(silhouette["versions"][0]["nodes"][0], "first", "{models}");
     assert!(silhouette["versions"][0]["version"].is_string(), "{models}");
     assert_eq!(models["channels"][0], json!({"channel": "stable", "weight_percent": 75.0}), "{models}");

@@ -37,7 +37,7 @@ impl JobSpan {
             None => monitor,
             Some(job) => {
                 let tracer = self.tracer.clone();
-                Box::new(StageSpans { inner: monitor, tracer, job, stage: None })
+                Box::new(StageSpans { inner: monitor, tracer, job, stage: None, is_done: false })
             }
         }
     }
@@ -55,13 +55,20 @@ struct StageSpans {
     tracer: Tracer,
     job: TraceParent,
     stage: Option<(&'static str, Span)>,
+    /// The last stage has ended: whoever holds this monitor may keep it for longer than the job takes.
+    is_done: bool,
 }
 
 impl Monitor for StageSpans {
     fn progress(&mut self, stage: &'static str, fraction: f32) {
-        if self.stage.as_ref().is_none_or(|(running, _)| *running != stage) {
+        let is_new = self.stage.as_ref().is_none_or(|(running, _)| *running != stage);
+        if is_new && !self.is_done {
             // The stage before ends when it is replaced.
             self.stage = Some((stage, self.tracer.span(stage, Kind::Internal, Some(self.job))));
+        }
+        if fraction >= 1.0 {
+            self.stage = None;
+            self.is_done = true;
         }
         self.inner.progress(stage, fraction);
     }
