@@ -157,12 +157,7 @@ impl Shared {
         let is_warm = self.models.is_warm(&kind.family);
         let resident_bytes = source.resident_bytes();
         let job_kind = self.job_kind(kind);
-        let needed_bytes = self.memory.estimate(&job_kind, kind.guess_bytes).saturating_add(resident_bytes);
-        if needed_bytes > self.memory.ceiling_bytes() {
-            return Fit::Never;
-        }
-        let beside_bytes = if is_warm { 0 } else { resident_bytes };
-        match self.memory.can_process(&job_kind, kind.guess_bytes, beside_bytes) {
+        match self.memory.can_process(&job_kind, kind.guess_bytes, resident_bytes, is_warm) {
             Ok(()) if is_warm => Fit::Warm,
             Ok(()) => Fit::Cold,
             Err(Refusal::NeverFits { .. }) => Fit::Never,
@@ -175,7 +170,8 @@ impl Shared {
 
     /// Gives the device to a job. `None` if its memory is not there any more; it waits again then.
     fn grant(self: &Arc<Self>, state: &mut State, job: Queued<Kind>) -> Option<(JobId, Grant)> {
-        match self.memory.reserve(&self.job_kind(&job.kind), job.kind.guess_bytes) {
+        let resident_bytes = self.resident_bytes(&job.kind);
+        match self.memory.reserve(&self.job_kind(&job.kind), job.kind.guess_bytes, resident_bytes) {
             Ok((permit, estimated_bytes)) => {
                 state.on_device = Some(job.id);
                 state.in_pipeline += 1;
@@ -200,12 +196,16 @@ impl Shared {
     }
 
     fn never_fits(&self, kind: &Kind) -> AdmitError {
-        let resident_bytes = self.models.source(&kind.family).map_or(0, |source| source.resident_bytes());
-        let job_bytes = self.memory.estimate(&self.job_kind(kind), kind.guess_bytes);
+        let resident_bytes = self.resident_bytes(kind);
+        let job_bytes = self.memory.estimate(&self.job_kind(kind), kind.guess_bytes, resident_bytes);
         AdmitError::NeverFits {
             needed_bytes: job_bytes.saturating_add(resident_bytes),
             ceiling_bytes: self.memory.ceiling_bytes(),
         }
+    }
+
+    fn resident_bytes(&self, kind: &Kind) -> u64 {
+        self.models.source(&kind.family).map_or(0, |source| source.resident_bytes())
     }
 
     fn job_kind(&self, kind: &Kind) -> JobKind {

@@ -108,26 +108,44 @@ impl Memory {
         &self.vram
     }
 
-    /// What a job of this kind would reserve.
-    pub fn estimate(&self, kind: &JobKind, guess_bytes: u64) -> u64 {
-        self.learned().estimates.estimate(kind, guess_bytes)
+    /// What a job of this kind would reserve beside its model. What was learned is no reason to refuse a kind for ever:
+    /// it is no more than the device gives, as those jobs have run on it. Only the family's own guess can be.
+    pub fn estimate(&self, kind: &JobKind, guess_bytes: u64, resident_bytes: u64) -> u64 {
+        let learned_bytes = self.learned().estimates.estimate(kind, guess_bytes);
+        learned_bytes.min(self.ceiling_bytes().saturating_sub(resident_bytes).max(guess_bytes))
     }
 
-    /// Whether a job of this kind could start now, with `beside_bytes` for what has to be loaded before.
+    /// Whether a job of this kind could start now, with its model of `resident_bytes`, which is loaded or not.
     ///
     /// # Errors
     /// Not now, or never on this device.
-    pub fn can_process(&self, kind: &JobKind, guess_bytes: u64, beside_bytes: u64) -> Result<(), Refusal> {
-        let bytes = self.estimate(kind, guess_bytes).saturating_add(beside_bytes);
-        self.vram.read(|ledger| ledger.can_reserve(bytes))
+    pub fn can_process(
+        &self,
+        kind: &JobKind,
+        guess_bytes: u64,
+        resident_bytes: u64,
+        is_loaded: bool,
+    ) -> Result<(), Refusal> {
+        let job_bytes = self.estimate(kind, guess_bytes, resident_bytes);
+        let all_bytes = job_bytes.saturating_add(resident_bytes);
+        let ceiling_bytes = self.ceiling_bytes();
+        if all_bytes > ceiling_bytes {
+            return Err(Refusal::NeverFits { asked_bytes: all_bytes, ceiling_bytes });
+        }
+        self.vram.read(|ledger| ledger.can_reserve(if is_loaded { job_bytes } else { all_bytes }))
     }
 
     /// Reserves what a job of this kind is estimated to need.
     ///
     /// # Errors
     /// As [`Self::can_process`].
-    pub fn reserve(&self, kind: &JobKind, guess_bytes: u64) -> Result<(Permit, u64), Refusal> {
-        let bytes = self.estimate(kind, guess_bytes);
+    pub fn reserve(
+        &self,
+        kind: &JobKind,
+        guess_bytes: u64,
+        resident_bytes: u64,
+    ) -> Result<(Permit, u64), Refusal> {
+        let bytes = self.estimate(kind, guess_bytes, resident_bytes);
         Ok((self.vram.try_reserve(bytes)?, bytes))
     }
 
@@ -240,7 +258,7 @@ mod tests {
     fn a_device_that_does_not_tell_takes_everything() {
         let memory = Memory::open(plan(None), Arc::new(SimulatedDevice::new(0)));
         memory.refresh();
-        assert_eq!(memory.can_process(&kind(), 1 << 40, 1 << 40), Ok(()));
+        assert_eq!(memory.can_process(&kind(), 1 << 40, 1 << 40, false), Ok(()));
         assert_eq!(memory.figures().allocated_bytes, 0);
     }
 
@@ -248,16 +266,24 @@ mod tests {
     fn a_job_fits_with_what_has_to_be_loaded_for_it_or_not_now_or_never() {
         let device = Arc::new(SimulatedDevice::new(1_000));
         let memory = Memory::open(plan(None), device.clone());
-        assert_eq!(memory.can_process(&kind(), 300, 500), Ok(()));
-        assert!(matches!(memory.can_process(&kind(), 301, 500), Err(Refusal::NeverFits { .. })));
+        assert_eq!(memory.can_process(&kind(), 300, 500, false), Ok(()));
+        assert!(matches!(memory.can_process(&kind(), 301, 500, true), Err(Refusal::NeverFits { .. })));
         device.set_foreign(100);
         memory.refresh();
-        assert!(matches!(memory.can_process(&kind(), 300, 500), Err(Refusal::NoRoomNow { .. })));
-        let (permit, bytes) = memory.reserve(&kind(), 300).unwrap();
+        assert!(matches!(memory.can_process(&kind(), 300, 500, false), Err(Refusal::NoRoomNow { .. })));
+        let (permit, bytes) = memory.reserve(&kind(), 300, 0).unwrap();
         assert_eq!((bytes, memory.figures().reserved_bytes), (300, 300));
         drop(permit);
         assert_eq!(memory.learn(&kind(), 300, 200), Some(0.5));
-        assert_eq!(memory.estimate(&kind(), 300), 210);
+        assert_eq!(memory.estimate(&kind(), 300, 0), 210);
+    }
+
+    #[test]
+    fn a_peak_beyond_the_device_makes_a_kind_wait_for_the_whole_device_and_not_for_ever() {
+        let memory = Memory::open(plan(None), Arc::new(SimulatedDevice::new(1_000)));
+        memory.learn(&kind(), 300, 5_000);
+        assert_eq!(memory.estimate(&kind(), 300, 200), 600, "800 and the model's 200");
+        assert_eq!(memory.can_process(&kind(), 300, 200, true), Ok(()));
     }
 
     #[test]
@@ -274,8 +300,8 @@ mod tests {
         memory.learn(&kind(), 300, 200);
         assert_eq!(memory.learn(&kind(), 300, 0), None, "not measured");
         memory.save().unwrap();
-        assert_eq!(open().estimate(&kind(), 300), 210);
+        assert_eq!(open().estimate(&kind(), 300, 0), 210);
         fs::write(&file, "{").unwrap();
-        assert_eq!(open().estimate(&kind(), 300), 300);
+        assert_eq!(open().estimate(&kind(), 300, 0), 300);
     }
 }

@@ -121,7 +121,7 @@ proptest! {
                     memory.refresh();
                     let before = memory.figures();
                     let reserved = match &step {
-                        Step::Admit(resolution, guess) => memory.reserve(&kind(*resolution), *guess),
+                        Step::Admit(resolution, guess) => memory.reserve(&kind(*resolution), *guess, 0),
                         Step::Load(bytes) => memory.vram().try_reserve(*bytes).map(|permit| (permit, *bytes)),
                         _ => unreachable!(),
                     };
