@@ -14,10 +14,11 @@
 
 mod archive;
 mod machine;
+mod object;
 
 use crate::Error;
 use archive::{Archive, StorageRange};
-use machine::TensorDescription;
+use object::TensorDescription;
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{BufWriter, Write};

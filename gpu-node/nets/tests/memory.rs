@@ -1,5 +1,10 @@
 //! Memory on the CPU, measured in processes of their own: loading, and the estimate against a whole generation.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as its assertions do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers fail as its assertions do"
+)]
 
 use orfeas_nets::checkpoint::Checkpoint;
 use orfeas_nets::config::Config;

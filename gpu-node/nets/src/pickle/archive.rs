@@ -7,7 +7,8 @@
 //!
 //! Zip: PKWARE's APPNOTE 6.3.10, §4.3 and §4.5.3 (64-bit sizes).
 
-use super::machine::{self, Element, TensorDescription};
+use super::machine;
+use super::object::{Element, TensorDescription};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;

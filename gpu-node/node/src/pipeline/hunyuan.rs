@@ -6,30 +6,28 @@
 //!
 //! A model folder that cannot be used fails its own jobs, with the reason, and leaves the other families alone.
 
+mod source;
+
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
-use orfeas_nets::checkpoint::Checkpoint;
 use orfeas_nets::conditioner::View;
 use orfeas_nets::config::Config;
-use orfeas_nets::footprint::{Footprint, Job};
-use orfeas_nets::precision::Precision;
-use orfeas_nets::residence::{Residence, ResidentNetworks};
+use orfeas_nets::residence::ResidentNetworks;
 use orfeas_nets::sampling::{Start, noise, sample};
 use orfeas_nets::schedule::Schedule;
-use orfeas_nets::volume::{self, CPU_CHUNK_POINTS, DEFAULT_BOUND, Method, Request, Scale};
+use orfeas_nets::volume::{self, DEFAULT_BOUND, Method, Request, Scale};
 use orfeas_nets::{Error, picture};
 use orfeas_protocol::preset::Preset;
 use orfeas_torch::{FailureClass, attempt, memory};
 use tch::{Device, Tensor};
 
-use super::engine::{LoadedModel, ModelSource};
 use super::family::{Family, Shape, Subject, Volume};
-use super::models::{self, HUNYUAN_FAMILY, Stamp};
+use super::models::HUNYUAN_FAMILY;
 use super::stage::Steps;
 use super::{PipelineError, Settings, Side};
+
+pub(super) use source::HunyuanSource;
 
 /// The coarsest grid of the decoder, as fine as the published fast decoder's.
 const COARSEST_RESOLUTION: i64 = 64;
@@ -37,183 +35,6 @@ const COARSEST_RESOLUTION: i64 = 64;
 /// Where the stage's time goes, as shares that are done when a part begins.
 const DENOISING_BEGINS: f32 = 0.1;
 const DECODING_BEGINS: f32 = 0.6;
-
-/// When networks that are not in use leave the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Offload {
-    /// Where the device has not room for all of them at once.
-    #[default]
-    Auto,
-    /// Always: one network at a time.
-    Always,
-    /// Never.
-    Never,
-}
-
-/// A text that says of no time.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a time to offload: expected auto, always or never")]
-pub struct ParseOffloadError(String);
-
-impl std::str::FromStr for Offload {
-    type Err = ParseOffloadError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(ParseOffloadError(text.chars().take(32).collect())),
-        }
-    }
-}
-
-/// How the networks run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct NeuralConfig {
-    /// The type in which they compute.
-    pub precision: Precision,
-    /// When those that are not in use leave the device.
-    pub offload: Offload,
-    /// Gives shapes the published pipeline's scale, which is off by one cell: for comparison with its results.
-    pub reference_compatible: bool,
-}
-
-/// Where the family comes from: the model folder that is there at the time.
-#[derive(Debug)]
-pub(super) struct HunyuanSource {
-    models_folder: Option<PathBuf>,
-    device: Device,
-    neural: NeuralConfig,
-    seen: Mutex<Option<Seen>>,
-}
-
-/// What was in the folder when it was last read.
-#[derive(Debug, Clone)]
-struct Seen {
-    stamp: Stamp,
-    /// Or why it cannot be used.
-    content: Result<Content, String>,
-}
-
-#[derive(Debug, Clone)]
-struct Content {
-    version: String,
-    /// By preset, from the fastest.
-    footprints: [Footprint; 3],
-    residence: Residence,
-}
-
-impl Content {
-    fn footprint(&self, preset: Preset) -> &Footprint {
-        let [fast, balanced, quality] = &self.footprints;
-        match preset {
-            Preset::Fast => fast,
-            Preset::Balanced => balanced,
-            Preset::Quality => quality,
-        }
-    }
-}
-
-impl HunyuanSource {
-    pub(super) fn new(models_folder: Option<PathBuf>, device: Device, neural: NeuralConfig) -> Self {
-        Self { models_folder, device, neural, seen: Mutex::new(None) }
-    }
-
-    /// Networks stay together where a balanced job fits beside them. The CPU's weights are mapped and take no room.
-    fn residence(&self, footprint: &Footprint) -> Residence {
-        match self.neural.offload {
-            Offload::Always => Residence::InTurn,
-            Offload::Never => Residence::Together,
-            Offload::Auto => match memory::stats(self.device) {
-                Ok(stats) => footprint.residence(stats.total_bytes / 5 * 4),
-                Err(_) => Residence::Together,
-            },
-        }
-    }
-
-    fn folder(&self) -> Result<PathBuf, PipelineError> {
-        models::find(self.models_folder.as_deref(), HUNYUAN_FAMILY)
-            .ok_or_else(|| PipelineError::WeightsMissing(HUNYUAN_FAMILY.to_owned()))
-    }
-
-    /// Reads the folder if it has changed since it was last read.
-    fn look(&self) -> Result<Content, PipelineError> {
-        let folder = self.folder()?;
-        let stamp = Stamp::of(&folder).map_err(unusable)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let content = match &*seen {
-            Some(seen) if seen.stamp == stamp => seen.content.clone(),
-            _ => {
-                let content = self.read(&folder).map_err(|error| error.to_string());
-                if let Err(reason) = &content {
-                    tracing::error!(folder = %folder.display(), reason, "the model folder cannot be used");
-                }
-                *seen = Some(Seen { stamp, content: content.clone() });
-                content
-            }
-        };
-        content.map_err(unusable)
-    }
-
-    fn read(&self, folder: &Path) -> Result<Content, Error> {
-        let checkpoint = Checkpoint::open(folder)?;
-        let kind = self.neural.precision.kind(self.device);
-        let footprints = [Preset::Fast, Preset::Balanced, Preset::Quality].map(|preset| {
-            let resolution = resolution(preset);
-            let job = Job { batch: 1, views: 1, resolution, chunk_points: CPU_CHUNK_POINTS };
-            Footprint::of(&checkpoint, self.device, kind, &job)
-        });
-        let [_, balanced, _] = &footprints;
-        let residence = self.residence(balanced);
-        Ok(Content { version: checkpoint.fingerprint()?, footprints, residence })
-    }
-
-    fn known(&self) -> Option<Content> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref()?.content.as_ref().ok().cloned()
-    }
-}
-
-impl ModelSource for HunyuanSource {
-    fn family(&self) -> &'static str {
-        HUNYUAN_FAMILY
-    }
-
-    fn fingerprint(&self) -> Result<String, PipelineError> {
-        Ok(self.look()?.version)
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        self.known().map_or(0, |content| content.footprint(Preset::Fast).resident(content.residence))
-    }
-
-    fn job_bytes(&self, settings: &Settings) -> u64 {
-        self.known().map_or(0, |content| {
-            let footprint = content.footprint(settings.preset);
-            footprint.peak(content.residence).saturating_sub(footprint.resident(content.residence))
-        })
-    }
-
-    fn load(&self, version: &str) -> Result<LoadedModel, PipelineError> {
-        let folder = self.folder()?;
-        let before = Stamp::of(&folder).map_err(unusable)?;
-        let checkpoint = Checkpoint::open(&folder).map_err(failure)?;
-        let changed = || unusable("the model folder changed while it was read");
-        if checkpoint.fingerprint().map_err(failure)? != version {
-            return Err(changed());
-        }
-        let residence = self.known().map_or(Residence::Together, |content| content.residence);
-        let kind = self.neural.precision.kind(self.device);
-        let config = checkpoint.config.clone();
-        let networks = ResidentNetworks::load(checkpoint, self.device, kind, residence).map_err(failure)?;
-        if Stamp::of(&folder).map_err(unusable)? != before {
-            return Err(changed());
-        }
-        let reference_compatible = self.neural.reference_compatible;
-        Ok(LoadedModel::new(Loaded { config, networks: RefCell::new(networks), reference_compatible }))
-    }
-}
 
 /// The networks of one folder.
 #[derive(Debug)]
@@ -240,6 +61,11 @@ impl Family for Loaded {
 }
 
 impl Loaded {
+    fn new(networks: ResidentNetworks, reference_compatible: bool) -> Self {
+        let config = networks.checkpoint().config.clone();
+        Self { config, networks: RefCell::new(networks), reference_compatible }
+    }
+
     fn run(
         &self,
         subject: &Subject,
@@ -416,17 +242,6 @@ mod tests {
         assert_eq!((volume.dims, volume.origin, volume.spacing), ([5; 3], [-1.0; 3], 0.5));
         let inside = volume.samples.iter().filter(|&&sample| sample > 0.0).count();
         assert_eq!(inside, 27);
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_fails_its_jobs_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let source = HunyuanSource::new(Some(folder.path().to_owned()), Device::Cpu, NeuralConfig::default());
-        assert!(matches!(source.fingerprint(), Err(PipelineError::WeightsMissing(_))));
-        assert!(matches!(source.load("any"), Err(PipelineError::WeightsMissing(_))));
-        std::fs::create_dir(folder.path().join(HUNYUAN_FAMILY)).unwrap();
-        std::fs::write(folder.path().join(HUNYUAN_FAMILY).join("config.yaml"), "?").unwrap();
-        assert!(matches!(source.fingerprint(), Err(PipelineError::WeightsUnusable { .. })));
     }
 
     #[test]
