@@ -34,7 +34,6 @@ use super::records::{ChangeError, RecordError, Stored};
 use super::retry::Backoff;
 use super::verdict::{Verdict, after_failure, before_start};
 use super::{ending, outcome};
-use crate::pipeline::Settings;
 use crate::scheduler::{Admission, AdmitError, Candidate};
 
 /// A change of state in the middle of a job: beyond this the queue has given the job away anyway.
@@ -221,7 +220,7 @@ impl Attempt {
             tenant: record.tenant.clone(),
             priority: job.priority,
             family: record.options.model.clone(),
-            settings: Settings::decide(&record.options),
+            settings: self.foresight.settings().clone(),
             picture_side: job.input.width.max(job.input.height),
             created_at: job.created_at,
             deadline: None,
