@@ -12,8 +12,10 @@ use super::verdict::Verdict;
 use crate::scheduler::AdmitError;
 use crate::scheduler::queue::SubmitError;
 
-/// How long a job that does not fit here stays away: long enough for another node to take it.
-const ELSEWHERE_WAIT: Duration = Duration::from_secs(3);
+/// The step of the back-off for which a job that does not fit here stays away: long enough for another node to take
+/// it. Its jitter matters: nodes look for redelivered work at intervals of their own, and after an even wait the same
+/// node would find it first each time.
+const ELSEWHERE_STEP: u32 = 2;
 
 /// A settlement where the record stays as it is, else what becomes of the job.
 pub(super) async fn not_admitted(attempt: &Attempt, error: AdmitError) -> Result<Settlement, Verdict> {
@@ -35,7 +37,7 @@ pub(super) async fn not_admitted(attempt: &Attempt, error: AdmitError) -> Result
             let channel = attempt.stored.record.job.channel;
             match inventory::fits_elsewhere(&attempt.node, channel, needed_bytes).await {
                 // Who is not heard of may be there; a heartbeat later we know.
-                Ok(true) | Err(_) => Ok(Settlement::Redeliver(ELSEWHERE_WAIT)),
+                Ok(true) | Err(_) => Ok(Settlement::Redeliver(Backoff::JOB.jittered(ELSEWHERE_STEP))),
                 Ok(false) => {
                     tracing::warn!(job = %attempt.id, needed_bytes, ceiling_bytes, "no node of the region is large enough");
                     let message = "the job needs more device memory than any node of the region has";

@@ -376,6 +376,16 @@ impl Caller {
         self.client.send_request(format!("orfeas.local.{endpoint}"), request).await.unwrap()
     }
 
+    /// Waits until nodes hold this many messages of a priority in the stable channel.
+    pub(crate) async fn held(&self, priority: u8, messages: usize) {
+        until("the nodes hold the jobs", async || {
+            let stream = self.jetstream.get_stream("ORFEAS_JOBS_LOCAL").await.ok()?;
+            let lane = stream.consumer_info(format!("stable-{priority}")).await.ok()?;
+            (lane.num_ack_pending == messages).then_some(())
+        })
+        .await;
+    }
+
     /// Submits a picture and gives the job's id.
     pub(crate) async fn submit(&self, options: Value) -> String {
         let reply = body(&self.ask("submit", Some(options), picture(0)).await);

@@ -126,17 +126,22 @@ async fn fails_over(settings: &str, act: Act, fault: Fault) {
     let server = Server::start().await;
     let mut node = Node::start(&server, settings).await;
     let caller = Caller::of(&server).await;
-    node.script.acts.expect([act]);
-    let running = caller.submit(json!({"model": "acts", "seed": 1})).await;
+    // Held up by the first job, so that the node has both others when the fault comes.
+    let first = caller.submit(json!({"model": "gated"})).await;
     node.script.wait_for_runs(1).await;
+    node.script.acts.expect([act]);
+    let running = caller.submit(json!({"model": "acts", "seed": 1, "priority": 9})).await;
     let waiting = caller.submit(json!({"seed": 2})).await;
+    caller.held(9, 1).await;
+    caller.held(5, 2).await;
+    node.script.gate.send_replace(true);
     assert_eq!(fault_of(&node).await, fault);
     assert_eq!(node.readiness().obstacle(), Some(fault.obstacle()));
     // The program's next steps: drain, and exit with the fault's code.
     node.drain().await;
-    assert_eq!(node.script.runs(), 1, "nothing was begun on it any more");
+    assert_eq!(node.script.runs(), 2, "nothing was begun on it any more");
     let next = Node::start(&server, "").await;
-    for (id, attempts) in [(&running, 2), (&waiting, 1)] {
+    for (id, attempts) in [(&first, 1), (&running, 2), (&waiting, 1)] {
         let job = caller.job_ended(id).await;
         assert_eq!((&job["status"], &job["attempt"]), (&json!("completed"), &json!(attempts)), "{job}");
     }

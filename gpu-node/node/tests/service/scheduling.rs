@@ -15,12 +15,7 @@ async fn a_node_that_has_nothing_to_do_gets_half_of_what_waits_elsewhere() {
     for seed in 2..8 {
         waiting.push(caller.submit(json!({ "seed": seed })).await);
     }
-    until("the busy node holds all seven", async || {
-        let stream = caller.jetstream.get_stream("ORFEAS_JOBS_LOCAL").await.ok()?;
-        let lane = stream.consumer_info("stable-5").await.ok()?;
-        (lane.num_ack_pending == 7).then_some(())
-    })
-    .await;
+    caller.held(5, 7).await;
     let idle = Node::start(&server, "node_id = \"idle\"").await;
     // The first node is held up by its gated job: whatever ends now has ended on the second.
     idle.script.wait_for_runs(3).await;

@@ -10,7 +10,7 @@ async fn provisioning_twice_changes_nothing_the_second_time() {
     let caller = Caller::of(&server).await;
     let config = config(&server, "");
     let first = provision(&caller.jetstream, &config).await.unwrap();
-    assert_eq!(first.created.len(), 11);
+    assert_eq!(first.created.len(), 12);
     assert_eq!(provision(&caller.jetstream, &config).await.unwrap(), Provisioned::default());
 }
 
