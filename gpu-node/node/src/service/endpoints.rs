@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+use super::bus::CALL_LIMIT;
 use super::convert::{self, ConvertRequest};
 use super::entropy;
 use super::entropy::now;
@@ -129,7 +130,7 @@ impl Endpoints {
             tasks.push(tokio::spawn(serve(node.clone(), endpoint, requests)));
         }
         // Who is told that we serve must find us: the subscriptions are at the server before this returns.
-        node.bus.client().flush().await?;
+        round_trip(node.bus.client()).await?;
         Ok(Self { service, tasks })
     }
 
@@ -142,6 +143,15 @@ impl Endpoints {
             task.abort();
         }
     }
+}
+
+/// Waits until the server has read everything that this connection has sent: a flush only hands it to the socket.
+async fn round_trip(client: &async_nats::Client) -> Result<(), async_nats::Error> {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await?;
+    client.publish(inbox, Bytes::new()).await?;
+    tokio::time::timeout(CALL_LIMIT, echo.next()).await?;
+    Ok(())
 }
 
 async fn serve(node: Arc<NodeContext>, endpoint: Endpoint, mut requests: EndpointStream) {
