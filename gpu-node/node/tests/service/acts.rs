@@ -52,7 +52,9 @@ impl Acts {
 
     pub(crate) fn memory(&self) -> DeviceMemory {
         let allocated_bytes = self.allocated.load(Ordering::SeqCst);
-        DeviceMemory { total_bytes: 8 << 30, allocated_bytes, ..DeviceMemory::default() }
+        let (total_bytes, reserved_bytes) = (8 << 30, allocated_bytes);
+        let free_bytes = total_bytes - reserved_bytes;
+        DeviceMemory { total_bytes, free_bytes, allocated_bytes, reserved_bytes, ..DeviceMemory::default() }
     }
 
     pub(crate) async fn play(

@@ -72,7 +72,7 @@ async fn jobs_of_a_kind_that_has_run_are_told_when_they_will_end_while_they_wait
     let seconds = |job: &Value, name: &str| job[name].as_f64();
     let is_told = |job: &Value| seconds(job, "eta_seconds").is_some();
     let job = caller
-        .job_when(&running, "a running job is told", |job| job["status"] == "processing" && is_told(job))
+        .job_when(&running, "a running job is told", |job| job["stage"] == "shape" && is_told(job))
         .await;
     let (p50, p90) = (seconds(&job, "eta_seconds").unwrap(), seconds(&job, "eta_p90_seconds").unwrap());
     assert!((0.0..60.0).contains(&p50) && p50 <= p90, "{job}");
