@@ -60,6 +60,10 @@ async fn send_dead_letter(attempt: &Attempt, reason: &JobError) -> Result<(), as
 
 /// Back into the queue, for another node or for later.
 pub(super) async fn give_back(attempt: &mut Attempt, wait: Duration) -> Settlement {
+    if attempt.unwritten_start().is_some() && attempt.stored.record.job.status == JobStatus::Queued {
+        // The record does not know that we had it.
+        return Settlement::Redeliver(wait);
+    }
     let owner = attempt.owner.clone();
     let records = attempt.node.records.clone();
     let changed = records.change(&mut attempt.stored, CHANGE_LIMIT, |record| {

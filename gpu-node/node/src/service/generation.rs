@@ -17,12 +17,13 @@ use orfeas_protocol::view::Recovery;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
+use super::job::{Attempt, CHANGE_LIMIT, Interruption, Refusal, Settlement};
 use super::picture::CheckedPicture;
 use super::progress::{Due, JobMonitor, Progress, REFRESH_INTERVAL, ReportGate, Stop};
 use super::records::ChangeError;
 use super::retry::Backoff;
 use super::spans::JobSpan;
+use super::start::START_AFTER;
 use super::verdict::{Failure, judge};
 use crate::pipeline::{Generated, GenerationRequest, PipelineError, Settings};
 use crate::recovery::{FailureClass, Fault, Ladder, Pulse, PulseLimits, Reductions, Rung, Step, Vital};
@@ -36,8 +37,7 @@ const PULSE_INTERVAL_MAX: Duration = Duration::from_secs(5);
 impl Attempt {
     /// Runs the job and settles it.
     pub(super) async fn generate(mut self, picture: CheckedPicture, mut admission: Admission) -> Settlement {
-        let attempt = self.stored.record.job.attempt;
-        tracing::info!(job = %self.id, attempt, "job started");
+        tracing::info!(job = %self.id, attempts_before = self.stored.record.job.attempt, "job started");
         let outcome = self.climb(picture, &mut admission).await;
         if let Some(late) = self.active.stop.cancelled_for()
             && outcome.is_err()
@@ -46,6 +46,19 @@ impl Attempt {
         }
         // The next job runs while this one's result is stored; its place in the pipeline is kept until then.
         let _place = admission.leave_device();
+        let stop = self.active.stop.raised();
+        // A result starts its job if need be, and a stop is no reason to; a failure counts as a start.
+        let started = match (&outcome, stop) {
+            (Err(_), None) => self.ensure_started().await,
+            _ => self.settle_start().await,
+        };
+        match started {
+            Ok(()) => {}
+            // A finished model waits for NATS for longer than a start does.
+            Err(ChangeError::Record(_)) if outcome.is_ok() => {}
+            Err(error) => return self.interrupted(Interruption::from(error)).await,
+        }
+        let attempt = self.stored.record.job.attempt.max(1);
         let verdict = judge(outcome, self.active.stop.raised(), attempt, self.node.work.attempts_max);
         self.carry_out(verdict).await
     }
@@ -144,6 +157,7 @@ impl Attempt {
 
     /// Writes the rungs into the record, where callers see them. A record that has gone on without us says so.
     async fn note(&mut self, rungs: &[Rung], class: FailureClass) {
+        self.start_in_mid_run().await;
         let owner = &self.owner;
         let changed = self.node.records.change(&mut self.stored, CHANGE_LIMIT, |record| {
             owner.check(record)?;
@@ -208,8 +222,22 @@ impl Attempt {
         }
     }
 
-    /// Writes progress into the record until the pipeline ends. Never ends by itself.
+    /// Writes into the record that the job runs, if it does not say so yet.
+    async fn start_in_mid_run(&mut self) {
+        match self.ensure_started().await {
+            Ok(()) => {}
+            Err(ChangeError::Refused(Refusal::CancelRequested)) => self.active.stop.raise(Stop::Cancelled),
+            Err(ChangeError::Refused(_)) => self.active.stop.raise(Stop::Lost),
+            Err(ChangeError::Record(error)) => tracing::debug!(job = %self.id, %error, "start not noted yet"),
+        }
+    }
+
+    /// Writes the start and the progress into the record until the pipeline ends. Never ends by itself.
     async fn report(&mut self, mut latest: watch::Receiver<Option<Progress>>) {
+        if !self.is_started() {
+            sleep(START_AFTER).await;
+            self.start_in_mid_run().await;
+        }
         let mut gate = ReportGate::new(Instant::now());
         let mut wake_at = None;
         loop {
@@ -235,6 +263,9 @@ impl Attempt {
     }
 
     async fn report_once(&mut self, progress: Progress) {
+        if !self.is_started() {
+            self.start_in_mid_run().await;
+        }
         let eta = self.foresight.progressed(progress);
         let (owner, foresight) = (&self.owner, &self.foresight);
         let changed = self.node.records.change(&mut self.stored, REPORT_LIMIT, |record| {

@@ -37,6 +37,12 @@ impl Held {
         self.bound.saturating_sub(self.shared.counts().get(&lane).copied().unwrap_or(0))
     }
 
+    /// Whether it is time to ask for more of a lane: a question costs a round trip, so it is put when there is room
+    /// for half of what may be held, and not for each message that leaves.
+    pub(crate) fn is_low(&self, lane: Lane) -> bool {
+        self.room(lane).saturating_mul(2) >= self.bound
+    }
+
     /// Whether none is held.
     pub(crate) fn is_empty(&self) -> bool {
         self.shared.counts().is_empty()
@@ -92,5 +98,18 @@ mod tests {
         held.freed().await;
         assert_eq!(held.room(lane(5)), 1);
         assert!(!held.is_empty());
+    }
+
+    #[tokio::test]
+    async fn more_is_asked_for_when_half_of_it_is_gone() {
+        let lane = Lane { channel: Channel::Stable, priority: 5.try_into().unwrap() };
+        let asks_while_holding = |bound: usize, holding: usize| {
+            let held = Held::new(bound);
+            let _places: Vec<_> = (0..holding).map(|_| held.take(lane)).collect();
+            held.is_low(lane)
+        };
+        assert!(asks_while_holding(32, 16) && !asks_while_holding(32, 17));
+        assert!(asks_while_holding(1, 0) && !asks_while_holding(1, 1));
+        assert!(asks_while_holding(3, 1) && !asks_while_holding(3, 2));
     }
 }

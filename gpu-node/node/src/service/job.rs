@@ -4,7 +4,7 @@
 //!   load record ─▶ ended? ack ─▶ starts used up? give up
 //!        ▼
 //!   ┌ fetch and check the picture, once the turn is near              ┐
-//!   └ wait in the scheduler's queue; CAS Processing                    ┘  both at once; a stop signal ends either
+//!   └ wait in the scheduler's queue; CAS Processing (or later: `start`) ┘  both at once; a stop signal ends either
 //!        ▼
 //!   generate (`generation`: tries, recovery, progress) ─▶ verdict ─▶ store result, CAS end ─▶ settle the message
 //! ```
@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_nats::jetstream::{AckKind, Message};
 use orfeas_protocol::problem::Code;
 use orfeas_protocol::view::JobError;
-use orfeas_protocol::{JobId, JobRecord, JobStatus, NodeId};
+use orfeas_protocol::{JobId, JobStatus};
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -32,6 +32,7 @@ use super::picture::{CheckedPicture, PictureError};
 use super::progress::{Stop, StopSignal};
 use super::records::{ChangeError, RecordError, Stored};
 use super::retry::Backoff;
+use super::start::{Claim, Owner, Start, may_be_late};
 use super::verdict::{Verdict, after_failure, before_start};
 use super::{ending, outcome};
 use crate::scheduler::{Admission, AdmitError, Candidate};
@@ -66,12 +67,21 @@ pub(super) enum Refusal {
 }
 
 /// How a run ended before the pipeline had anything to say.
-enum Interruption {
+pub(super) enum Interruption {
     Stopped(Stop),
     NotAdmitted(AdmitError),
     Picture(PictureError),
     Refused(Refusal),
     Record(RecordError),
+}
+
+impl From<ChangeError<Refusal>> for Interruption {
+    fn from(error: ChangeError<Refusal>) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => Self::Refused(refusal),
+            ChangeError::Record(error) => Self::Record(error),
+        }
+    }
 }
 
 /// A job on this node.
@@ -80,6 +90,7 @@ pub(super) struct Attempt {
     pub(super) id: JobId,
     pub(super) stored: Stored,
     pub(super) owner: Owner,
+    pub(super) start: Start,
     pub(super) active: ActiveGuard,
     pub(super) foresight: Foresight,
     deliveries: i64,
@@ -115,11 +126,19 @@ async fn keep_alive(job: &ActiveJob, ack_wait: Duration) -> Infallible {
 }
 
 async fn run(node: Arc<NodeContext>, id: JobId, active: ActiveGuard, deliveries: i64) -> Settlement {
-    match node.records.load(id).await {
+    // What the watch has told is as good as what a read would tell: the job is among the active ones by now, so that
+    // a change which the watch has not told yet stops it here.
+    let seen = node.seen.take(id).filter(|_| deliveries <= 1);
+    let loaded = match seen {
+        Some(stored) => Ok(Some(stored)),
+        None => node.records.load(id).await,
+    };
+    match loaded {
         Ok(Some(stored)) => {
             let owner = Owner::of(&stored.record);
             let foresight = Foresight::of(&node, &stored.record);
-            Attempt { node, id, stored, owner, foresight, active, deliveries }.run().await
+            let start = Start::Unwritten { at: now() };
+            Attempt { node, id, stored, owner, start, foresight, active, deliveries }.run().await
         }
         // Expired, or retracted by who wrote it: either way nobody waits for it.
         Ok(None) => Settlement::Ack,
@@ -188,6 +207,8 @@ impl Attempt {
             }
             picture
         };
+        let is_late = may_be_late(&self.stored.record, self.deliveries);
+        let (start, stored) = (&mut self.start, &mut self.stored);
         let started = async {
             let admission = tokio::select! {
                 biased;
@@ -197,12 +218,17 @@ impl Attempt {
             };
             let admission = admission.inspect_err(|_| refused.notify_one())?;
             admitted.notify_one();
-            start(&node, &mut self.stored).await?;
+            *start = Start::Unwritten { at: now() };
+            if !is_late {
+                let (written, changed) = Claim::over_anybody().write(node.clone(), stored.clone()).await;
+                *stored = written;
+                changed.map_err(Interruption::from)?;
+            }
             Ok(admission)
         };
         let (picture, started) = tokio::join!(picture, started);
-        if started.is_ok() {
-            self.owner = Owner::of(&self.stored.record);
+        if started.is_ok() && !is_late {
+            self.note_started();
         }
         match (picture, started) {
             (Ok(picture), Ok(admission)) => Ok((picture, admission)),
@@ -227,7 +253,7 @@ impl Attempt {
         }
     }
 
-    async fn interrupted(mut self, interruption: Interruption) -> Settlement {
+    pub(super) async fn interrupted(mut self, interruption: Interruption) -> Settlement {
         let attempt = self.stored.record.job.attempt.max(1);
         let attempts_max = self.node.work.attempts_max;
         let verdict = match interruption {
@@ -292,58 +318,6 @@ async fn stopped(signal: &StopSignal, mut draining: watch::Receiver<bool>) -> St
     }
 }
 
-/// Takes the record over.
-async fn start(node: &NodeContext, stored: &mut Stored) -> Result<(), Interruption> {
-    let changed = node.records.change(stored, CHANGE_LIMIT, |record| {
-        if record.is_cancel_requested() && !record.job.status.is_terminal() {
-            return Err(Refusal::CancelRequested);
-        }
-        record.start(node.id.clone(), now()).map_err(|refused| Refusal::Ended(refused.status))
-    });
-    match changed.await {
-        Ok(()) => {
-            let job = &stored.record.job;
-            if job.attempt == 1 {
-                let waited = job.started_at.unwrap_or(job.created_at).since(job.created_at);
-                node.metrics.queue_wait_seconds.observe(waited.as_secs_f64());
-            }
-            Ok(())
-        }
-        Err(ChangeError::Refused(refusal)) => Err(Interruption::Refused(refusal)),
-        Err(ChangeError::Record(error)) => Err(Interruption::Record(error)),
-    }
-}
-
-/// Who may move a job: the start that its record names. Taken when this delivery read the record, and again
-/// when it started the job; never from a record that was read later, because that may be another's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
-    node: Option<NodeId>,
-    attempt: u32,
-}
-
-impl Owner {
-    fn of(record: &JobRecord) -> Self {
-        Self { node: record.job.node.clone(), attempt: record.job.attempt }
-    }
-
-    /// Whether nobody has started the job before.
-    pub(super) fn is_first_start(&self) -> bool {
-        self.attempt == 1
-    }
-
-    /// Whether the record is still this owner's.
-    pub(super) fn check(&self, record: &JobRecord) -> Result<(), Refusal> {
-        if record.job.status.is_terminal() {
-            Err(Refusal::Ended(record.job.status))
-        } else if *self == Self::of(record) {
-            Ok(())
-        } else {
-            Err(Refusal::TakenOver)
-        }
-    }
-}
-
 fn picture_error(error: &PictureError) -> JobError {
     let code = match error.code() {
         // The upload was there when the job was accepted: its retention was too short for the queue.
@@ -354,14 +328,14 @@ fn picture_error(error: &PictureError) -> JobError {
     JobError::new(code, message)
 }
 
-/// Tells the queue, and makes sure that it heard. If it cannot be reached, the job is delivered once more,
-/// and its record says that nothing is left to do.
+/// Tells the queue, and makes sure that it heard, unless the record says that nothing is left to do: then another
+/// delivery would only be acknowledged too. If it cannot be reached, the job is delivered once more.
 async fn settle(message: &Message, id: JobId, settlement: Settlement) {
     const TRIES: u32 = 3;
     for failures in 1..=TRIES {
         let told = match settlement {
             Settlement::Leave => return,
-            Settlement::Ack => message.double_ack().await,
+            Settlement::Ack => message.ack().await,
             Settlement::Terminate => message.double_ack_with(AckKind::Term).await,
             Settlement::Redeliver(wait) => {
                 message.double_ack_with(AckKind::Nak((!wait.is_zero()).then_some(wait))).await

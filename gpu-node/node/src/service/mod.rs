@@ -47,6 +47,7 @@ mod records;
 mod renewal;
 mod retry;
 mod spans;
+mod start;
 mod submission;
 mod sweeper;
 mod verdict;
@@ -61,6 +62,7 @@ use orfeas_traces::Tracer;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use bus::{BusError, CONNECT_LIMIT, Connection};
 pub use dead::{DeadError, DeadLetter, DeadLetters};
@@ -81,7 +83,7 @@ use crate::scheduler::queue::Policy;
 use crate::scheduler::{Limits, Scheduler};
 use crate::vram::{Memory, Plan};
 use active::ActiveJobs;
-use bus::Bus;
+use bus::{Bus, CALL_LIMIT};
 use convert::Converter;
 use endpoints::Endpoints;
 use figures::BusyMeter;
@@ -89,7 +91,7 @@ use index::JobIndex;
 use line::Line;
 use node::NodeContext;
 use picture::Pictures;
-use records::Records;
+use records::{Records, SeenRecords};
 use watcher::OpenJobs;
 use weights::Weights;
 use worker::Worker;
@@ -142,6 +144,7 @@ impl Service {
             channels: config.channels.clone(),
             work: config.work.clone(),
             records: Records::new(&bus),
+            seen: SeenRecords::default(),
             pictures: Pictures::new(bus.blocklist.clone(), bus.uploads.clone()),
             bus,
             engine,
@@ -202,6 +205,10 @@ impl Service {
         }
         self.node.scheduler.save().await;
         inventory::leave(&self.node).await;
+        // The last acknowledgements are sent without a wait for an answer.
+        if timeout(CALL_LIMIT, self.node.bus.client().flush()).await.is_err() {
+            tracing::debug!("last messages not sent in time");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::figures::BusyMeter;
 use super::index::JobIndex;
 use super::line::Line;
 use super::picture::Pictures;
-use super::records::Records;
+use super::records::{Records, SeenRecords};
 use super::weights::Weights;
 use crate::config::WorkConfig;
 use crate::history::{History, Recorder};
@@ -32,6 +32,8 @@ pub(crate) struct NodeContext {
     pub(crate) work: WorkConfig,
     pub(crate) bus: Bus,
     pub(crate) records: Records,
+    /// Of jobs that wait.
+    pub(crate) seen: SeenRecords,
     pub(crate) pictures: Pictures,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) models: ModelCache,

@@ -127,6 +127,23 @@ impl Version {
     }
 }
 
+/// When an object's description goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// When its chunks are on the disk.
+    ChunksFirst,
+    /// With the last of them.
+    Together,
+}
+
+/// How an object is written.
+struct Plan {
+    nuid: String,
+    digest: String,
+    metadata: BTreeMap<String, String>,
+    order: Order,
+}
+
 /// An object store.
 #[derive(Debug, Clone)]
 pub(crate) struct Objects {
@@ -191,8 +208,30 @@ impl Objects {
         if data.len() == size && digest_agrees { Ok(data.freeze()) } else { Err(ObjectError::Damaged) }
     }
 
-    /// Writes an object, if its name still has the version `expected`.
+    /// Writes an object, if its name still has the version `expected`. Its description follows when its chunks are on
+    /// the disk.
     pub(crate) async fn put(&self, name: &str, data: &Bytes, expected: &Version) -> Result<(), ObjectError> {
+        self.put_in(name, data, expected, Order::ChunksFirst).await
+    }
+
+    /// As [`Self::put`], for an object that nobody looks for before this has returned: its description goes out with
+    /// its last chunks, which saves a round trip. After a failure the description may stand there without them.
+    pub(crate) async fn put_unseen(
+        &self,
+        name: &str,
+        data: &Bytes,
+        expected: &Version,
+    ) -> Result<(), ObjectError> {
+        self.put_in(name, data, expected, Order::Together).await
+    }
+
+    async fn put_in(
+        &self,
+        name: &str,
+        data: &Bytes,
+        expected: &Version,
+        order: Order,
+    ) -> Result<(), ObjectError> {
         let nuid = entropy::job_id()
             .map_err(|error| ObjectError::unavailable("name the chunks", Box::new(error)))?
             .to_string();
@@ -200,7 +239,8 @@ impl Objects {
         let replaced = expected.0.as_ref();
         let same = replaced.filter(|old| old.info.digest.as_deref() == Some(digest.as_str()));
         let metadata = same.map(|old| old.info.metadata.clone()).unwrap_or_default();
-        let written = self.write(name, data, expected, nuid.clone(), metadata).await;
+        let plan = Plan { nuid: nuid.clone(), digest, metadata, order };
+        let written = self.write(name, data, expected, plan).await;
         // Chunks that no description points to would lie there until their age removes them.
         let orphan = match &written {
             Ok(()) => replaced.map(|old| old.info.nuid.clone()),
@@ -221,8 +261,7 @@ impl Objects {
         name: &str,
         data: &Bytes,
         expected: &Version,
-        nuid: String,
-        metadata: BTreeMap<String, String>,
+        Plan { nuid, digest, metadata, order }: Plan,
     ) -> Result<(), ObjectError> {
         let chunk_subject = self.chunk_subject(&nuid);
         let mut acks = FuturesUnordered::new();
@@ -239,7 +278,9 @@ impl Objects {
             let sent = self.publish(chunk_subject.clone(), message).await?;
             acks.push(acknowledged(sent));
         }
-        while acks.next().await.transpose()?.is_some() {}
+        if order == Order::ChunksFirst {
+            while acks.next().await.transpose()?.is_some() {}
+        }
         let info = ObjectInfo {
             name: name.to_owned(),
             bucket: self.bucket.clone(),
@@ -247,7 +288,7 @@ impl Objects {
             size: data.len() as u64,
             chunks,
             mtime: Some(entropy::now()),
-            digest: Some(digest_text(&Sha256Digest::of(data))),
+            digest: Some(digest),
             options: Some(ObjectOptions { max_chunk_size: Some(CHUNK_BYTES) }),
             deleted: false,
             metadata,
@@ -258,7 +299,9 @@ impl Objects {
         headers.insert(NATS_ROLLUP, "sub");
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.sequence().to_string());
         let message = PublishMessage::build().payload(description.into()).headers(headers);
-        acknowledged(self.publish(self.description_subject(name), message).await?).await
+        let described = acknowledged(self.publish(self.description_subject(name), message).await?);
+        while acks.next().await.transpose()?.is_some() {}
+        described.await
     }
 
     async fn publish(

@@ -14,6 +14,10 @@
 //! A job's first start needs no round trip for 1 and 2: before it there was nothing under the job's name, and
 //! when its compare-and-set of the record succeeded, it was the owner. Should the name have another version by
 //! now, step 3 refuses, and all four steps are taken.
+//!
+//! Nor does a run whose start is not written yet ([`super::start`]); step 4 writes it. Two such runs of one job may
+//! come to step 3, and it lets one through. The other one is refused there, and writes its start before it takes the
+//! four steps: either that is refused, because the first has completed the job, or the first is refused in step 4.
 
 use std::time::Duration;
 
@@ -28,6 +32,7 @@ use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
 use super::objects::{ObjectError, Version};
 use super::records::{ChangeError, RecordError};
 use super::retry::Backoff;
+use super::start::Claim;
 use crate::pipeline::Generated;
 
 /// A finished model waits this long for NATS to come back before the work is thrown away.
@@ -52,7 +57,8 @@ pub(super) async fn store(attempt: &mut Attempt, generated: Generated) -> Settle
     let give_up_at = Instant::now() + STORE_LIMIT;
     let mut failures = 0;
     loop {
-        let known = (failures == 0 && attempt.owner.is_first_start()).then_some(Version::UNUSED);
+        let is_first_try = failures == 0 && attempt.owner.is_first_start();
+        let known = is_first_try.then_some(Version::UNUSED);
         let error: async_nats::Error = match store_once(attempt, known, &file, &result, &model).await {
             Ok(()) => {
                 attempt.foresight.ended(&attempt.node, &attempt.stored.record, &stages);
@@ -81,6 +87,14 @@ pub(super) async fn store(attempt: &mut Attempt, generated: Generated) -> Settle
 /// The version of the job's name in the store, read before the record says that this start is its owner.
 /// `None` if the job has completed with this very result: the acknowledgement of an earlier try was lost.
 async fn look(attempt: &mut Attempt, result: &JobResult) -> Result<Option<Version>, StoreError> {
+    match attempt.ensure_started().await {
+        Ok(()) => {}
+        Err(ChangeError::Refused(_)) if attempt.stored.record.job.result.as_ref() == Some(result) => {
+            return Ok(None);
+        }
+        Err(ChangeError::Refused(refusal)) => return Err(StoreError::Refused(refusal)),
+        Err(ChangeError::Record(error)) => return Err(StoreError::Record(error)),
+    }
     let node = attempt.node.clone();
     let version = node.bus.results.version(&attempt.id.to_string()).await.map_err(StoreError::Object)?;
     let Some(fresh) = node.records.load(attempt.id).await.map_err(StoreError::Record)? else {
@@ -111,13 +125,18 @@ async fn store_once(
     };
     let node = attempt.node.clone();
     let owner = attempt.owner.clone();
-    node.bus.results.put(&attempt.id.to_string(), file, &version).await.map_err(StoreError::Object)?;
+    let late_start = attempt.unwritten_start().map(|at| Claim { owner: None, at });
+    node.bus.results.put_unseen(&attempt.id.to_string(), file, &version).await.map_err(StoreError::Object)?;
     let completed = node.records.change(&mut attempt.stored, CHANGE_LIMIT, |record| {
         owner.check(record)?;
+        if let Some(start) = &late_start {
+            start.apply(record, &node.id)?;
+        }
         record.job.model = model.clone();
         record.complete(result.clone(), now()).map_err(|_| Refusal::TakenOver)
     });
     match completed.await {
+        Ok(()) if late_start.is_some() => attempt.note_started(),
         Ok(()) => {}
         Err(ChangeError::Refused(_)) if attempt.stored.record.job.result.as_ref() == Some(result) => {}
         Err(ChangeError::Refused(refusal)) => return Err(StoreError::Refused(refusal)),

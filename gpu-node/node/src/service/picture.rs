@@ -1,5 +1,8 @@
 //! The checks that every picture passes, whichever way it came: those of `orfeas_intake`, and the block list.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use async_nats::jetstream::kv::{self, Operation};
 use bytes::Bytes;
 use orfeas_intake::{Declared, Limits, Rejection, ValidImage, inspect};
@@ -59,35 +62,80 @@ pub(crate) struct CheckedPicture {
     pub(crate) views: Views,
 }
 
+/// Memory for pictures that may be wanted again soon: a job's picture is checked when the job is taken in, and wanted
+/// when it starts; and callers try one picture with several options.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// Pictures that are kept at most, however small they are.
+const KEPT_MAX: usize = 256;
+
 /// The checks, and the store that pictures lie in.
 #[derive(Debug, Clone)]
 pub(crate) struct Pictures {
     blocklist: kv::Store,
     uploads: Objects,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// Pictures that passed every check but the block list's, which is asked each time. The one unused for longest goes
+/// first.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The one used last is at the back.
+    pictures: VecDeque<(Bytes, InputImage)>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn get(&mut self, digest: &Sha256Digest) -> Option<(Bytes, InputImage)> {
+        let at = self.pictures.iter().position(|(_, input)| input.sha256 == *digest)?;
+        let found = self.pictures.remove(at)?;
+        self.pictures.push_back(found.clone());
+        Some(found)
+    }
+
+    fn keep(&mut self, bytes: Bytes, input: InputImage) {
+        if bytes.len() > KEPT_BYTES_MAX || self.get(&input.sha256).is_some() {
+            return;
+        }
+        self.bytes += bytes.len();
+        self.pictures.push_back((bytes, input));
+        while self.bytes > KEPT_BYTES_MAX || self.pictures.len() > KEPT_MAX {
+            let Some((gone, _)) = self.pictures.pop_front() else { return };
+            self.bytes -= gone.len();
+        }
+    }
 }
 
 impl Pictures {
     pub(crate) fn new(blocklist: kv::Store, uploads: Objects) -> Self {
-        Self { blocklist, uploads }
+        Self { blocklist, uploads, kept: Arc::default() }
     }
 
     /// Checks the bytes of a picture.
     pub(crate) async fn check(&self, bytes: Bytes) -> Result<CheckedPicture, PictureError> {
-        let picture = Self::inspect(bytes).await?;
+        let picture = self.inspect(bytes).await?;
         if self.is_blocked(&picture.input.sha256).await? { Err(PictureError::Flagged) } else { Ok(picture) }
     }
 
-    async fn inspect(bytes: Bytes) -> Result<CheckedPicture, PictureError> {
+    async fn inspect(&self, bytes: Bytes) -> Result<CheckedPicture, PictureError> {
         let shared = bytes.clone();
         // Up to hundreds of milliseconds of entropy decoding: not on a thread that others wait for.
         let inspected =
             tokio::task::spawn_blocking(move || inspect(&shared, Declared::default(), Limits::default()));
         let valid = inspected.await.map_err(|error| PictureError::Unavailable(error.into()))??;
-        Ok(CheckedPicture { bytes, input: input_image(&valid), views: Views::default() })
+        let input = input_image(&valid);
+        self.kept().keep(bytes.clone(), input.clone());
+        Ok(CheckedPicture { bytes, input, views: Views::default() })
     }
 
     /// Fetches a stored picture and checks it.
     pub(crate) async fn fetch(&self, digest: Sha256Digest) -> Result<CheckedPicture, PictureError> {
+        let kept = self.kept().get(&digest);
+        if let Some((bytes, input)) = kept {
+            let is_blocked = self.is_blocked(&digest).await?;
+            let picture = CheckedPicture { bytes, input, views: Views::default() };
+            return if is_blocked { Err(PictureError::Flagged) } else { Ok(picture) };
+        }
         let name = digest.to_string();
         // Its name says what to look up in the block list before its bytes are here.
         let (bytes, is_blocked) =
@@ -100,7 +148,7 @@ impl Pictures {
         if is_blocked? {
             return Err(PictureError::Flagged);
         }
-        let picture = Self::inspect(bytes).await?;
+        let picture = self.inspect(bytes).await?;
         if picture.input.sha256 == digest { Ok(picture) } else { Err(PictureError::Mismatch) }
     }
 
@@ -131,6 +179,11 @@ impl Pictures {
         Ok(Views::new(pictures).unwrap_or_default())
     }
 
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // No code that can panic leaves it half changed.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks a digest up in the block list. No answer is no permission.
     async fn is_blocked(&self, digest: &Sha256Digest) -> Result<bool, PictureError> {
         let entry = self.blocklist.entry(blocklist_key(digest)).await;
@@ -147,5 +200,45 @@ fn input_image(valid: &ValidImage) -> InputImage {
         width: valid.width,
         height: valid.height,
         bytes: valid.bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(n: usize, bytes: usize) -> (Bytes, InputImage) {
+        let input = InputImage {
+            sha256: Sha256Digest::of(n.to_string()),
+            format: "png".to_owned(),
+            width: 16,
+            height: 16,
+            bytes: bytes as u64,
+        };
+        (Bytes::from(vec![0; bytes]), input)
+    }
+
+    fn digest(n: usize) -> Sha256Digest {
+        Sha256Digest::of(n.to_string())
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_in_number_and_bytes_and_the_longest_unused_goes_first() {
+        let mut kept = Kept::default();
+        for n in 0..KEPT_MAX {
+            let (bytes, input) = picture(n, 1);
+            kept.keep(bytes, input);
+        }
+        assert!(kept.get(&digest(0)).is_some());
+        let (bytes, input) = picture(KEPT_MAX, 1);
+        kept.keep(bytes, input);
+        assert!(kept.get(&digest(0)).is_some() && kept.get(&digest(1)).is_none());
+        let (bytes, input) = picture(1_000, KEPT_BYTES_MAX - 1);
+        kept.keep(bytes.clone(), input.clone());
+        kept.keep(bytes, input);
+        assert_eq!((kept.pictures.len(), kept.bytes), (2, KEPT_BYTES_MAX));
+        let (bytes, input) = picture(1_001, KEPT_BYTES_MAX + 1);
+        kept.keep(bytes, input);
+        assert!(kept.get(&digest(1_001)).is_none(), "too large to keep");
     }
 }

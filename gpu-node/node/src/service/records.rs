@@ -8,11 +8,13 @@
 //! A change that the new state no longer allows is refused by the state machine, never forced. A write whose
 //! acknowledgement was lost shows up as "somebody was faster": callers recognise their own work then.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind};
+use async_nats::jetstream::kv::{self, CreateErrorKind, Entry, Operation, UpdateErrorKind};
 use bytes::Bytes;
-use orfeas_protocol::{JobId, JobRecord, Region, Timestamp};
+use orfeas_protocol::{JobId, JobRecord, JobStatus, Region, Timestamp};
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
@@ -65,6 +67,56 @@ pub(crate) struct Stored {
     revision: u64,
 }
 
+impl Stored {
+    /// Of an entry of the bucket that holds a value.
+    pub(crate) fn of(entry: &Entry) -> Result<Self, serde_json::Error> {
+        let record = serde_json::from_slice(&entry.value)?;
+        let written_ms = entry.created.unix_timestamp_nanos() / 1_000_000;
+        let written_at = Timestamp::from_unix_ms(u64::try_from(written_ms).unwrap_or(0));
+        Ok(Self { record, written_at, revision: entry.revision })
+    }
+}
+
+/// Records that are kept at most; a read is all that the others cost.
+const SEEN_MAX: usize = 20_000;
+
+/// The records of jobs that wait, as the watch has told of them last: a node that takes such a job need not read its
+/// record. Whoever changes one by its revision finds out if it is not the last any more. Clones stand for the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SeenRecords {
+    jobs: Arc<Mutex<HashMap<JobId, Stored>>>,
+}
+
+impl SeenRecords {
+    /// The watch has told of a record.
+    pub(crate) fn note(&self, stored: Stored) {
+        let id = stored.record.job.id;
+        let mut jobs = self.lock();
+        let is_wanted = stored.record.job.status == JobStatus::Queued
+            && (jobs.len() < SEEN_MAX || jobs.contains_key(&id));
+        if is_wanted {
+            jobs.insert(id, stored);
+        } else {
+            jobs.remove(&id);
+        }
+    }
+
+    /// Gives a record away.
+    pub(crate) fn take(&self, id: JobId) -> Option<Stored> {
+        self.lock().remove(&id)
+    }
+
+    /// The watch begins again.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Stored>> {
+        // No code that can panic runs under this lock.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The region's job records.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
@@ -87,11 +139,7 @@ impl Records {
             .map_err(|error| unavailable(error.into()))?;
         match entry {
             Some(entry) if entry.operation == Operation::Put => {
-                let record = serde_json::from_slice(&entry.value)
-                    .map_err(|source| RecordError::Unreadable { id, source })?;
-                let written_ms = entry.created.unix_timestamp_nanos() / 1_000_000;
-                let written_at = Timestamp::from_unix_ms(u64::try_from(written_ms).unwrap_or(0));
-                Ok(Some(Stored { record, written_at, revision: entry.revision }))
+                Stored::of(&entry).map(Some).map_err(|source| RecordError::Unreadable { id, source })
             }
             _ => Ok(None),
         }

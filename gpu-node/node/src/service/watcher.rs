@@ -11,6 +11,7 @@ use orfeas_protocol::{JobId, JobRecord, JobStatus, NodeId, Timestamp};
 
 use super::node::NodeContext;
 use super::progress::Stop;
+use super::records::Stored;
 use super::retry::Backoff;
 
 /// The jobs of the region that have not ended, as far as the watch has told. Clones stand for the same set.
@@ -83,6 +84,7 @@ pub(crate) async fn watch(node: Arc<NodeContext>, open: OpenJobs) {
                     node.index.complete();
                 }
                 node.line.clear();
+                node.seen.clear();
                 while let Some(entry) = entries.next().await {
                     match entry {
                         Ok(entry) => {
@@ -117,14 +119,19 @@ fn note(node: &NodeContext, open: &OpenJobs, entry: &Entry) {
         open.forget(id);
         node.index.forget(id);
         node.line.forget(id);
+        node.seen.take(id);
         return;
     }
-    let Ok(record) = serde_json::from_slice::<JobRecord>(&entry.value) else { return };
-    open.note(&record);
-    node.index.note(&record);
-    node.line.note(&record, &node.history, node.engine.default_family());
+    let Ok(stored) = Stored::of(entry) else { return };
+    let record = &stored.record;
+    open.note(record);
+    node.index.note(record);
+    node.line.note(record, &node.history, node.engine.default_family());
+    let stop = reason_to_stop(record, &node.id);
+    // Before the look at the active jobs: a job that becomes one in between finds no record here and reads it.
+    node.seen.note(stored);
     if let Some(job) = node.active.get(id)
-        && let Some(stop) = reason_to_stop(&record, &node.id)
+        && let Some(stop) = stop
     {
         job.stop.raise(stop);
     }

@@ -143,7 +143,7 @@ impl Worker {
         if leaves_to_others {
             return None;
         }
-        self.lanes.next_of(|lane| self.held.room(lane) > 0)
+        self.lanes.next_of(|lane| self.held.is_low(lane))
     }
 
     /// Every lane is worth a question again; and if the last time gave nothing, others may have what we could do.
