@@ -74,6 +74,8 @@ pub struct Metrics {
     pub vram_estimate_error: Histogram,
     /// Jobs that left memory behind.
     pub memory_leaks: Counter,
+    /// Outcomes that nothing is learned from, as too many waited to be written.
+    pub outcomes_dropped: Counter,
 }
 
 /// Of a job that ended.
@@ -174,6 +176,7 @@ impl Metrics {
             vram_bytes: Family::default(),
             vram_estimate_error: Histogram::new(ESTIMATE_ERROR_RATIO),
             memory_leaks: Counter::default(),
+            outcomes_dropped: Counter::default(),
         };
         metrics.register();
         metrics
@@ -215,6 +218,8 @@ impl Metrics {
         let errors = self.vram_estimate_error.clone();
         orfeas.register("vram_estimate_error_ratio", "Estimated over measured memory, minus one", errors);
         orfeas.register("memory_leaks", "Jobs that left memory behind", self.memory_leaks.clone());
+        let dropped = self.outcomes_dropped.clone();
+        orfeas.register("outcomes_dropped", "Outcomes of jobs that were not written", dropped);
     }
 
     /// A job ended on this node.
@@ -342,6 +347,7 @@ mod tests {
             "orfeas_vram_bytes{kind=\"reserved\"} 2",
             "orfeas_vram_estimate_error_ratio_bucket{le=\"0.05\"} 1",
             "orfeas_memory_leaks_total 0",
+            "orfeas_outcomes_dropped_total 0",
         ] {
             assert!(text.lines().any(|line| line == sample), "{sample} is missing in\n{text}");
         }

@@ -53,11 +53,9 @@ impl Recorder {
         (Self { commands }, write(inbox, bucket))
     }
 
-    /// Takes an outcome. Never waits.
-    pub(crate) fn note(&self, outcome: Outcome) {
-        if self.commands.try_send(Command::Write(Box::new(outcome))).is_err() {
-            tracing::debug!("outcome dropped: too many wait to be written");
-        }
+    /// Takes an outcome. Never waits; `false` = too many wait to be written, and this one is dropped.
+    pub(crate) fn note(&self, outcome: Outcome) -> bool {
+        self.commands.try_send(Command::Write(Box::new(outcome))).is_ok()
     }
 
     /// Waits until what was noted before is written, for at most `limit`.

@@ -13,9 +13,12 @@ use tokio::sync::{oneshot, watch};
 use super::driver::Shared;
 use super::queue::SubmitError;
 use crate::models::ModelLease;
-use crate::pipeline::{GenerationRequest, Monitor, PipelineError, Run, Settings};
-use crate::vram::Permit;
+use crate::pipeline::{GenerationRequest, ModelSource, Monitor, PipelineError, Run, Settings};
 use crate::vram::estimate::JobKind;
+use crate::vram::{Permit, Refusal};
+
+/// Kinds of jobs are told apart by the family's guess in steps of this size, so that there are few of them.
+const GUESS_STEP_BYTES: u64 = 64 << 20;
 
 /// A job that wants to run.
 #[derive(Debug, Clone)]
@@ -80,6 +83,8 @@ pub(super) struct Kind {
     pub(super) family: String,
     pub(super) preset: Preset,
     pub(super) resolution: u32,
+    /// Works on less at one time than its preset does.
+    pub(super) is_reduced: bool,
     pub(super) guess_bytes: u64,
 }
 
@@ -157,8 +162,8 @@ impl Drop for Ticket {
 }
 
 impl Admission {
-    /// Runs a request on the device on a leased model, as often as need be, and learns what it takes. Dropping the
-    /// future cancels it.
+    /// Runs a request on the device on a leased model, as often as need be, each time under a reservation of what these
+    /// settings take on this version, and learns what it takes. Dropping the future cancels it.
     pub async fn run(
         &mut self,
         lease: &ModelLease,
@@ -166,8 +171,10 @@ impl Admission {
         monitor: Box<dyn Monitor>,
     ) -> Run {
         let shared = self.device.shared.clone();
-        let kind = Kind { preset: request.settings.preset, ..self.kind.clone() };
-        let kind = kind.at(lease.key().version.clone());
+        let kind = self.kind.of_try(&request.settings).at(lease.key().version.clone());
+        if let Err(error) = self.reserve(&kind, lease, &request.settings).await {
+            return Run::failed(error);
+        }
         self.device.running_since = Some(Instant::now());
         let run = shared.engine.run(lease.key().clone(), request, monitor).await;
         self.device.pause();
@@ -180,6 +187,27 @@ impl Admission {
         }
         shared.note_leak(run.leaked_bytes);
         run
+    }
+
+    /// Changes the reservation to what a try takes; idle models make way for one that takes more than the one before.
+    async fn reserve(
+        &mut self,
+        kind: &JobKind,
+        lease: &ModelLease,
+        settings: &Settings,
+    ) -> Result<(), PipelineError> {
+        let shared = &self.device.shared;
+        let source = lease.source();
+        let guess_bytes = guess_bytes(source.as_ref(), settings);
+        let bytes = shared.memory.estimate(kind, guess_bytes, source.resident_bytes());
+        let mut resized = self.permit.resize(bytes);
+        if let Err(Refusal::NoRoomNow { asked_bytes, available_bytes }) = resized {
+            shared.models.evict_idle(asked_bytes.saturating_sub(available_bytes)).await;
+            resized = self.permit.resize(bytes);
+        }
+        resized.map_err(|refusal| PipelineError::OutOfMemory(refusal.to_string()))?;
+        self.estimated_bytes = bytes;
+        Ok(())
     }
 
     /// The device is free for the next; the job keeps its place until its result is stored.
@@ -220,13 +248,25 @@ impl Drop for Place {
     }
 }
 
+/// The family's own guess, in steps, so that there are few kinds of jobs.
+pub(super) fn guess_bytes(source: &dyn ModelSource, settings: &Settings) -> u64 {
+    source.job_bytes(settings).next_multiple_of(GUESS_STEP_BYTES)
+}
+
 impl Kind {
+    /// The kind of a try with these settings. One that works on less at one time than its preset does takes less, and
+    /// is no measure of the others.
+    fn of_try(&self, settings: &Settings) -> Self {
+        let is_reduced = settings.chunk_points_max.is_some() || settings.batch < settings.preset.batch();
+        Self { preset: settings.preset, is_reduced, ..self.clone() }
+    }
+
     /// The kind as memory estimates know it, of a model's version.
     pub(super) fn at(&self, version: String) -> JobKind {
         JobKind {
             family: self.family.clone(),
             version,
-            preset: preset_name(self.preset).to_owned(),
+            preset: format!("{}{}", preset_name(self.preset), if self.is_reduced { "-reduced" } else { "" }),
             resolution: self.resolution,
         }
     }

@@ -13,7 +13,7 @@ use orfeas_protocol::JobId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::admission::{Admission, AdmitError, Candidate, Kind, Standing, Ticket};
+use super::admission::{Admission, AdmitError, Candidate, Kind, Standing, Ticket, guess_bytes};
 use super::driver::{Limits, Seat, Shared};
 use super::queue::{Gate, Queued};
 use super::room::DeviceRoom;
@@ -30,8 +30,6 @@ const POSITION_TICKS: u32 = 8;
 const FIGURE_TICKS: u32 = 8;
 /// What a crash may take of what was learned.
 const SAVE_TICKS: u32 = 120;
-/// Kinds of jobs are told apart by the family's guess in steps of this size, so that there are few of them.
-const GUESS_STEP_BYTES: u64 = 64 << 20;
 
 /// The scheduler of one device. Clones stand for the same one.
 #[derive(Clone)]
@@ -86,13 +84,14 @@ impl Scheduler {
     pub fn queue(&self, candidate: Candidate) -> Result<Ticket, AdmitError> {
         let shared = &self.shared;
         let family = candidate.family.unwrap_or_else(|| shared.models.default_family().to_owned());
-        let guess_bytes =
-            shared.models.source(&family).map_or(0, |source| source.job_bytes(&candidate.settings));
+        let source = shared.models.source(&family);
+        let guess_bytes = source.map_or(0, |source| guess_bytes(source.as_ref(), &candidate.settings));
         let kind = Kind {
             family,
             preset: candidate.settings.preset,
             resolution: candidate.picture_side.checked_next_power_of_two().unwrap_or(u32::MAX),
-            guess_bytes: guess_bytes.next_multiple_of(GUESS_STEP_BYTES),
+            is_reduced: false,
+            guess_bytes,
         };
         let (sender, answer) = oneshot::channel();
         let (standing, standing_seen) = watch::channel(Standing::default());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use orfeas_protocol::options::JobType;
+use orfeas_protocol::preset::Preset;
 use orfeas_protocol::{JobId, JobOptions, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -30,8 +31,8 @@ const MIB: u64 = 1 << 20;
 const DEVICE_BYTES: u64 = 1_000 * MIB;
 
 /// Families by name: what their model and their jobs weigh, in MiB.
-const FAMILIES: [(&str, u64, u64); 4] =
-    [("light", 0, 64), ("heavy", 320, 64), ("large", 320, 384), ("giant", 320, 640)];
+const FAMILIES: [(&str, u64, u64); 5] =
+    [("light", 0, 64), ("heavy", 320, 64), ("large", 320, 384), ("giant", 320, 640), ("bulky", 0, 512)];
 
 struct Source((&'static str, u64, u64));
 
@@ -48,8 +49,9 @@ impl ModelSource for Source {
         self.0.1 * MIB
     }
 
-    fn job_bytes(&self, _settings: &Settings) -> u64 {
-        self.0.2 * MIB
+    fn job_bytes(&self, settings: &Settings) -> u64 {
+        let share = if settings.preset == Preset::Fast { 2 } else { 1 };
+        self.0.2 * MIB / share
     }
 
     fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
@@ -190,8 +192,15 @@ fn candidate(n: u8, family: &str) -> Candidate {
     }
 }
 
+fn settings(quality: u8) -> Settings {
+    Settings::decide(&JobOptions { quality: Some(quality), ..JobOptions::default() })
+}
+
 fn request() -> GenerationRequest {
-    let settings = Settings::decide(&JobOptions::default());
+    request_of(settings(7))
+}
+
+fn request_of(settings: Settings) -> GenerationRequest {
     GenerationRequest { image: Bytes::new(), job_type: JobType::default(), settings }
 }
 
@@ -352,4 +361,39 @@ async fn what_a_run_took_is_learned_and_what_it_leaked_stays_promised() {
     let again = bed.admit(candidate(2, "light")).await;
     assert_eq!(bed.promised_mib(), 7 + 105, "the measured peak and a little more");
     drop(again);
+}
+
+#[tokio::test]
+async fn each_try_runs_under_a_reservation_of_what_it_takes() {
+    let bed = Bed::new(Policy::default());
+    let mut admission = bed.admit(candidate(1, "large")).await;
+    let lease = bed.lease("large").await;
+    assert_eq!(bed.promised_mib(), 320 + 384);
+    bed.engine.ends.add_permits(2);
+    // One preset lower takes half of it, and others may have the rest at once.
+    admission.run(&lease, request_of(settings(5)), Box::new(Silent)).await;
+    assert_eq!(bed.promised_mib(), 320 + 192);
+    let other = bed.scheduler.memory().vram().try_reserve(200 * MIB).unwrap();
+    // As much as before is not there any more: the try fails before it touches the device.
+    let run = admission.run(&lease, request(), Box::new(Silent)).await;
+    assert!(matches!(run.outcome, Err(PipelineError::OutOfMemory(ref why)) if why.contains("available")), "{run:?}");
+    assert_eq!((bed.promised_mib(), bed.engine.ends.available_permits()), (320 + 192 + 200, 1));
+    drop(other);
+    admission.run(&lease, request(), Box::new(Silent)).await;
+    assert_eq!(bed.promised_mib(), 320 + 384);
+    drop(admission);
+    assert_eq!(bed.promised_mib(), 320);
+}
+
+#[tokio::test]
+async fn an_idle_model_makes_way_for_a_try_that_takes_more_than_the_one_before() {
+    let bed = Bed::new(Policy::default());
+    drop(bed.lease("heavy").await);
+    let mut admission = bed.admit(Candidate { settings: settings(5), ..candidate(1, "bulky") }).await;
+    let lease = bed.lease("bulky").await;
+    assert_eq!(bed.promised_mib(), 320 + 256);
+    bed.engine.ends.add_permits(1);
+    admission.run(&lease, request(), Box::new(Silent)).await;
+    assert_eq!((bed.promised_mib(), bed.engine.ends.available_permits()), (512, 0));
+    assert_eq!(bed.engine.installed(), [ModelKey::new("bulky", "1")]);
 }

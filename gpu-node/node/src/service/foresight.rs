@@ -20,9 +20,6 @@ use crate::history::{
 };
 use crate::pipeline::{Settings, Stage, StageWeights};
 
-/// The part of a device's memory that is planned with, where nobody says otherwise.
-const SAFETY_MARGIN: f64 = 0.8;
-
 impl From<Estimate> for Eta {
     fn from(estimate: Estimate) -> Self {
         Eta { p50_seconds: estimate.p50_seconds, p90_seconds: estimate.p90_seconds }
@@ -44,7 +41,10 @@ impl Foresight {
         let family = family_of(node.engine.default_family(), record);
         let traits = ImageTraits::of(&record.job.input);
         let settings = decide(&node.history, record, &traits);
-        let settings = within_means(settings, |settings| ever_fits(node, family, settings));
+        // A family that is not here is left to admission.
+        let ever_fits =
+            |settings: &Settings| node.scheduler.can_ever_process(Some(family), settings).is_ok();
+        let settings = within_means(settings, ever_fits);
         let kind = kind_of(family, &settings, &traits);
         // The upper half of a UUIDv7 is the time; a fresh draw is as good as any.
         let seed = (entropy::unit() * u32::MAX as f64) as u64;
@@ -107,7 +107,9 @@ impl Foresight {
                 node.metrics.eta_verified(verified);
             }
         }
-        node.recorder.note(outcome);
+        if !node.recorder.note(outcome) {
+            node.metrics.outcomes_dropped.inc();
+        }
     }
 
     fn outcome(
@@ -183,14 +185,4 @@ fn kind_of(family: &str, settings: &Settings, traits: &ImageTraits) -> RunKind {
         size: traits.size,
         texture: settings.texture,
     }
-}
-
-/// Whether the empty device is large enough. A device that does not tell its size, and a family that is not here,
-/// are left to admission.
-fn ever_fits(node: &NodeContext, family: &str, settings: &Settings) -> bool {
-    let total_bytes = node.engine.memory().total_bytes;
-    let source = node.engine.sources().into_iter().find(|source| source.family() == family);
-    let needed =
-        source.map_or(0, |source| source.resident_bytes().saturating_add(source.job_bytes(settings)));
-    total_bytes == 0 || needed as f64 <= total_bytes as f64 * SAFETY_MARGIN
 }

@@ -108,6 +108,22 @@ impl Ledger {
         }
     }
 
+    /// Changes a promise to what will be used. Less is always granted; more as a new promise of the difference is.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`]; the promise stays as it was then.
+    pub fn resize(&mut self, id: ReservationId, bytes: u64) -> Result<(), Refusal> {
+        let Some(&held_bytes) = self.reservations.get(&id) else { return Ok(()) };
+        if bytes > held_bytes {
+            if bytes > self.ceiling_bytes {
+                return Err(Refusal::NeverFits { asked_bytes: bytes, ceiling_bytes: self.ceiling_bytes });
+            }
+            self.can_reserve(bytes - held_bytes)?;
+        }
+        self.correct(id, bytes);
+        Ok(())
+    }
+
     /// Takes a promise back. A second time, or for another ledger's id, it does nothing.
     pub fn release(&mut self, id: ReservationId) {
         if let Some(bytes) = self.reservations.remove(&id) {
@@ -181,6 +197,7 @@ mod tests {
         Reserve(u64),
         Release(usize),
         Correct(usize, u64),
+        Resize(usize, u64),
         Observe(u64, u64),
     }
 
@@ -189,6 +206,7 @@ mod tests {
             3 => (0..600u64).prop_map(Step::Reserve),
             2 => (0..8usize).prop_map(Step::Release),
             1 => (0..8usize, 0..600u64).prop_map(|(which, bytes)| Step::Correct(which, bytes)),
+            1 => (0..8usize, 0..900u64).prop_map(|(which, bytes)| Step::Resize(which, bytes)),
             1 => (0..=1_000u64, 0..=1_000u64).prop_map(|(free, own)| Step::Observe(free, own)),
         ];
         prop::collection::vec(step, 0..40)
@@ -224,8 +242,20 @@ mod tests {
                         held[which].1 = bytes;
                         ledger.correct(held[which].0, bytes);
                     }
+                    Step::Resize(which, bytes) if which < held.len() => {
+                        let (id, held_bytes) = held[which];
+                        let room = ledger.available_bytes();
+                        match ledger.resize(id, bytes) {
+                            Ok(()) => {
+                                prop_assert!(bytes <= held_bytes || bytes - held_bytes <= room);
+                                held[which].1 = bytes;
+                            }
+                            Err(Refusal::NeverFits { .. }) => prop_assert!(bytes > 800),
+                            Err(Refusal::NoRoomNow { .. }) => prop_assert!(bytes - held_bytes > room),
+                        }
+                    }
                     Step::Observe(free, own) => ledger.observe(free, own),
-                    Step::Release(_) | Step::Correct(..) => {}
+                    Step::Release(_) | Step::Correct(..) | Step::Resize(..) => {}
                 }
                 prop_assert_eq!(ledger.promised_bytes(), held.iter().map(|(_, bytes)| bytes).sum::<u64>());
             }

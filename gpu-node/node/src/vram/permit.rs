@@ -76,6 +76,18 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// Changes the reservation to what will be used next.
+    ///
+    /// # Errors
+    /// More is asked than there is room for; the reservation stays as it was.
+    pub fn resize(&self, bytes: u64) -> Result<(), Refusal> {
+        self.shared.ledger().resize(self.id, bytes)?;
+        self.shared.room.notify_waiters();
+        Ok(())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.shared.ledger().release(self.id);
