@@ -59,6 +59,16 @@ impl Names<'_> {
         format!("orfeas.{}.models.*", self.region)
     }
 
+    /// A command to the region's nodes: `drain`, `pause` or `resume`.
+    pub fn node_command(&self, verb: &str) -> String {
+        format!("orfeas.{}.nodes.{verb}", self.region)
+    }
+
+    /// All commands to the region's nodes.
+    pub fn all_node_commands(&self) -> String {
+        format!("orfeas.{}.nodes.*", self.region)
+    }
+
     /// Where a job's changes are published.
     pub fn events(&self, id: JobId) -> String {
         format!("orfeas.{}.events.{id}", self.region)

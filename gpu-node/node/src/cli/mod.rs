@@ -4,10 +4,12 @@ mod bench;
 mod blocklist;
 mod convert;
 mod dead;
+mod fleet;
 mod generate;
 mod keys;
 mod model_commands;
 mod models;
+mod node_commands;
 mod parity;
 mod rollout;
 mod serve;
@@ -22,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::NatsFlags;
 use crate::metrics::Metrics;
-use crate::service::Connection;
+use crate::service::{Connection, NodeVerb};
 
 /// A person waits at the terminal.
 const COMMAND_CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -58,6 +60,12 @@ enum Command {
     Rollout(rollout::RolloutCommand),
     /// The model folders that the neural families use
     Models(models::Models),
+    /// Has nodes finish what runs, hand back what waits and take nothing more
+    Drain(node_commands::NodeTarget),
+    /// Has nodes start and take nothing more; what waits on them waits on
+    Pause(node_commands::NodeTarget),
+    /// Has paused or drained nodes serve again
+    Resume(node_commands::NodeTarget),
     /// Compares the networks with reference results
     Parity(parity::Parity),
     /// Times a network on the tensors of a file
@@ -89,6 +97,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Keys(keys) => keys.run().await,
             Command::Rollout(rollout) => rollout.run().await,
             Command::Models(models) => models.run().await,
+            Command::Drain(nodes) => nodes.tell(NodeVerb::Drain).await,
+            Command::Pause(nodes) => nodes.tell(NodeVerb::Pause).await,
+            Command::Resume(nodes) => nodes.tell(NodeVerb::Resume).await,
             Command::Parity(parity) => parity.run(),
             Command::Bench(bench) => bench.run(),
         }?;

@@ -147,6 +147,11 @@ impl Scheduler {
         self.shared.state().queue.len()
     }
 
+    /// How many jobs run or store their result.
+    pub fn in_pipeline(&self) -> usize {
+        self.shared.state().in_pipeline
+    }
+
     /// Whether the device has nothing to do.
     pub fn is_idle(&self) -> bool {
         let state = self.shared.state();

@@ -88,8 +88,12 @@ async fn end(
 ) -> Settlement {
     let owner = attempt.owner.clone();
     let records = attempt.node.records.clone();
+    let foresight = &attempt.foresight;
     let changed = records.change(&mut attempt.stored, CHANGE_LIMIT, |record| {
         owner.check(record)?;
+        if foresight.has_begun() {
+            foresight.describe(&mut record.job.model);
+        }
         change(record)
     });
     match changed.await {

@@ -73,6 +73,12 @@ impl Foresight {
         self.stage = Stage::Decode.as_str();
     }
 
+    /// Whether a run has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        // Only a run knows its version.
+        !self.forecast.kind().version.is_empty()
+    }
+
     /// The run came as far as this stage.
     pub(crate) fn reached(&mut self, stage: &'static str) {
         self.stage = stage;
@@ -86,6 +92,9 @@ impl Foresight {
     /// Says in the job object what was decided.
     pub(crate) fn describe(&self, model: &mut ModelChoice) {
         let settings = &self.settings;
+        if self.has_begun() {
+            model.version = Some(self.forecast.kind().version.clone());
+        }
         model.family.get_or_insert_with(|| self.forecast.kind().family.clone());
         model.seed = Some(settings.seed);
         model.steps = Some(settings.steps);

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::entropy::now;
 use super::figures::Figures;
 use super::node::NodeContext;
+use super::node_commands::state;
 use super::provision::NODE_TTL;
 use super::submission::{internal, unavailable};
 use crate::models::{ModelState, ModelView};
@@ -32,7 +33,7 @@ struct Heartbeat {
     #[serde(default)]
     models: Vec<ModelView>,
     jobs_running: usize,
-    /// `ready`, `draining`, or the fault that the node goes with.
+    /// `ready`, `paused`, `draining`, `drained`, or the fault that the node goes with.
     #[serde(default)]
     state: String,
     /// Nodes of earlier versions do not tell.
@@ -51,16 +52,26 @@ struct Family {
     version: String,
 }
 
+impl Heartbeat {
+    /// Whether the node takes jobs. One of an earlier version does not say how it stands.
+    fn takes_jobs(&self) -> bool {
+        matches!(self.state.as_str(), "" | "ready")
+    }
+}
+
 /// Sends heartbeats until the future is dropped.
 pub(crate) async fn heartbeats(node: Arc<NodeContext>) {
     let started_at = now();
     let mut ticks = interval(NODE_TTL / 3);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut models_changed = node.models.changes();
+    let mut gate_changed = node.gate_changed.subscribe();
     let mut told = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            // Others go by it.
+            Ok(()) = gate_changed.changed() => {}
             // An operator who has loaded a model looks for it at once.
             Ok(()) = models_changed.changed() => {}
             // A fault is told at once, and then at each tick like everything else.
@@ -89,14 +100,6 @@ fn served(models: &[ModelView]) -> Vec<Family> {
     }
     let family = |model: &&ModelView| Family { name: model.family.clone(), version: model.version.clone() };
     served.values().map(family).collect()
-}
-
-fn state(node: &NodeContext) -> &'static str {
-    match node.health.fault() {
-        Some(fault) => fault.as_str(),
-        None if *node.draining.borrow() => "draining",
-        None => "ready",
-    }
 }
 
 fn heartbeat(node: &NodeContext, started_at: Timestamp) -> Heartbeat {
@@ -145,6 +148,8 @@ struct NodeMetrics {
     figures: Figures,
     models_loaded: Vec<Family>,
     jobs_running: usize,
+    /// `ready`, `paused`, `draining`, `drained`, or the fault that the node goes with.
+    state: String,
     /// When the node said so.
     at: Timestamp,
 }
@@ -168,19 +173,21 @@ fn gpu_of(mut heartbeats: Vec<Heartbeat>, queued: u64) -> GpuMetrics {
         figures: heartbeat.figures,
         models_loaded: loaded(&heartbeat.models),
         jobs_running: heartbeat.jobs_running,
+        state: heartbeat.state,
         at: heartbeat.at,
     });
     // Jobs that a node has taken but not begun are in state `queued` too, and counted there.
     GpuMetrics { region: Figures { jobs_queued: queued, ..sum }, nodes: nodes.collect() }
 }
 
-/// The nodes that are alive, with their channels.
+/// The nodes that take jobs, with their channels.
 ///
 /// # Errors
 /// NATS does not answer.
-pub(crate) async fn alive(node: &NodeContext) -> Result<Vec<(NodeId, Vec<Channel>)>, async_nats::Error> {
+pub(crate) async fn serving(node: &NodeContext) -> Result<Vec<(NodeId, Vec<Channel>)>, async_nats::Error> {
     let heartbeats = read_heartbeats(node).await?;
-    Ok(heartbeats.into_iter().map(|heartbeat| (heartbeat.node, heartbeat.channels)).collect())
+    let serving = heartbeats.into_iter().filter(Heartbeat::takes_jobs);
+    Ok(serving.map(|heartbeat| (heartbeat.node, heartbeat.channels)).collect())
 }
 
 /// Whether another node of the region serves the channel and is large enough.
@@ -195,6 +202,7 @@ pub(crate) async fn fits_elsewhere(
 fn is_large_enough(heartbeats: &[Heartbeat], here: &NodeId, channel: Channel, needed_bytes: u64) -> bool {
     heartbeats.iter().any(|heartbeat| {
         heartbeat.node != *here
+            && heartbeat.takes_jobs()
             && heartbeat.channels.contains(&channel)
             && heartbeat.memory_ceiling_bytes.is_none_or(|ceiling_bytes| needed_bytes <= ceiling_bytes)
     })
@@ -358,6 +366,8 @@ mod tests {
         assert!(is_large_enough(&nodes, &here, Channel::Stable, 5));
         assert!(!is_large_enough(&nodes, &here, Channel::Stable, 6));
         assert!(is_large_enough(&nodes, &here, Channel::Canary, 6));
+        let paused = Heartbeat { state: "paused".to_owned(), ..node("c", Channel::Canary, 9) };
+        assert!(!is_large_enough(&[paused], &here, Channel::Canary, 6), "it takes no jobs");
     }
 
     #[test]

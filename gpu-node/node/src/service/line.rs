@@ -250,7 +250,7 @@ pub(crate) async fn tell(node: Arc<NodeContext>) {
     for look in 0.. {
         ticks.tick().await;
         if nodes_seen_at.is_none_or(|at| at.elapsed() >= NODE_TTL / 3) {
-            match inventory::alive(&node).await {
+            match inventory::serving(&node).await {
                 Ok(nodes) => node.line.set_nodes(nodes),
                 Err(error) => tracing::debug!(%error, "nodes not counted"),
             }

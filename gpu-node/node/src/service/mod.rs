@@ -13,6 +13,7 @@
 //!      └───────▶ line ─▶ queue positions, estimates            who waits behind whom
 //!   foresight ─▶ settings, progress weights, estimates          what past jobs tell about one job
 //!   inventory ─▶ heartbeats (figures), `models`, `gpu`;   model_commands ─▶ load, unload, reload
+//!                                                           node_commands ──▶ drain, pause, resume
 //!   convert ───▶ results in other formats
 //! ```
 //! Decisions (`verdict`, `retry`, `progress`, the scheduler) are plain code; the rest are effects beside them.
@@ -20,6 +21,7 @@
 mod active;
 mod admission;
 mod bus;
+mod commands;
 mod convert;
 mod dead;
 mod durability;
@@ -37,6 +39,7 @@ mod line;
 mod listing;
 mod model_commands;
 mod node;
+mod node_commands;
 mod objects;
 mod outcome;
 mod picture;
@@ -69,6 +72,7 @@ pub use dead::{DeadError, DeadLetter, DeadLetters};
 pub use durability::check_durability;
 pub(crate) use entropy::now;
 pub use model_commands::{ModelCommand, ModelReply, ModelVerb};
+pub use node_commands::{NodeCommand, NodeReply, NodeVerb};
 pub use provision::{ProvisionError, Provisioned, provision};
 
 use crate::admin::Readiness;
@@ -79,7 +83,7 @@ use crate::models::ModelCache;
 use crate::pipeline::Engine;
 use crate::recovery::{Fault, Health, Mirror};
 use crate::scheduler::EngineProbe;
-use crate::scheduler::queue::Policy;
+use crate::scheduler::queue::{Gate, Policy};
 use crate::scheduler::{Limits, Scheduler};
 use crate::vram::{Memory, Plan};
 use active::ActiveJobs;
@@ -161,11 +165,13 @@ impl Service {
             history: history.clone(),
             recorder,
             line: Line::default(),
+            gate_changed: watch::Sender::default(),
             draining,
         });
         let worker = Worker::new(node.clone()).await?;
         let endpoints = Endpoints::start(node.clone()).await.map_err(StartError::Endpoints)?;
         let commands = model_commands::listen(&node).await.map_err(StartError::Endpoints)?;
+        let orders = node_commands::listen(&node).await.map_err(StartError::Endpoints)?;
         let open = OpenJobs::default();
         let background = vec![
             tokio::spawn(node.scheduler.clone().drive()),
@@ -173,6 +179,7 @@ impl Service {
             tokio::spawn(sweeper::housekeeping(node.clone(), open)),
             tokio::spawn(inventory::heartbeats(node.clone())),
             tokio::spawn(model_commands::serve(node.clone(), commands)),
+            tokio::spawn(node_commands::serve(node.clone(), orders)),
             tokio::spawn(care_for_health(node.clone(), drain.clone())),
             tokio::spawn(line::tell(node.clone())),
             tokio::spawn(history::follow(history, past)),
@@ -254,6 +261,8 @@ impl Readiness for NodeContext {
             Some(fault.obstacle())
         } else if *self.draining.borrow() {
             Some("the node is stopping")
+        } else if self.scheduler.gate() != Gate::Open {
+            Some("the node is paused or drained, until its operator resumes it")
         } else if !self.bus.connection.is_up() {
             Some("nats is not connected")
         } else {

@@ -1,22 +1,16 @@
 //! Commands of operators to the models of this node: `load`, `unload` and `reload`, over NATS.
-//!
-//! Every node hears every command of its region, and answers those that name it or nobody: the sender collects as many
-//! replies as there are nodes. That is why these are not endpoints of the micro service, whose requests go to one node
-//! of the region.
 
 use std::sync::Arc;
 
-use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
-use async_nats::{HeaderMap, Message, Subscriber};
-use bytes::Bytes;
+use async_nats::{Message, Subscriber};
 use futures::StreamExt;
 use orfeas_protocol::NodeId;
 use orfeas_protocol::problem::{Code, Problem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::commands::{self, reply};
 use super::node::NodeContext;
-use super::submission::internal;
 use crate::models::LeaseError;
 use crate::pipeline::{ModelKey, PipelineError};
 
@@ -105,7 +99,7 @@ pub(crate) async fn serve(node: Arc<NodeContext>, mut commands: Subscriber) {
 }
 
 fn verb_of(message: &Message) -> Option<ModelVerb> {
-    let (_, verb) = message.subject.rsplit_once('.')?;
+    let verb = commands::verb(message)?;
     ModelVerb::ALL.into_iter().find(|known| known.as_str() == verb)
 }
 
@@ -136,19 +130,4 @@ fn problem(error: LeaseError) -> Problem {
     let error = PipelineError::from(error);
     // An operator asks, who has to know what is wrong with the folder.
     Problem::new(error.code(), format!("{text}: {error}"))
-}
-
-async fn reply(node: &NodeContext, message: &Message, answer: Result<ModelReply, Problem>) {
-    let Some(to) = message.reply.clone() else { return };
-    let mut headers = HeaderMap::new();
-    let body = answer
-        .and_then(|reply| serde_json::to_vec(&reply).map_err(|error| internal("write the reply", &error)));
-    let payload = body.unwrap_or_else(|problem| {
-        headers.insert(NATS_SERVICE_ERROR_CODE, problem.status.to_string());
-        headers.insert(NATS_SERVICE_ERROR, problem.title.as_str());
-        serde_json::to_vec(&problem.with("node", node.id.as_str())).unwrap_or_default()
-    });
-    if let Err(error) = node.bus.client().publish_with_headers(to, headers, Bytes::from(payload)).await {
-        tracing::debug!(%error, "reply not sent");
-    }
 }

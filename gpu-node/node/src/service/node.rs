@@ -53,6 +53,8 @@ pub(crate) struct NodeContext {
     pub(crate) recorder: Recorder,
     /// The region's open jobs in their order.
     pub(crate) line: Line,
+    /// Tells when an operator has opened or shut the node's gate.
+    pub(crate) gate_changed: watch::Sender<()>,
     /// Turns true once, when the node is asked to stop.
     pub(crate) draining: watch::Receiver<bool>,
 }

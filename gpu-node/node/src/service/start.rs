@@ -171,7 +171,10 @@ impl Claim {
         if record.is_cancel_requested() && !record.job.status.is_terminal() {
             return Err(Refusal::CancelRequested);
         }
-        record.start(node.clone(), self.at).map_err(|refused| Refusal::Ended(refused.status))
+        record.start(node.clone(), self.at).map_err(|refused| Refusal::Ended(refused.status))?;
+        // A start begins from the picture, on a version of its own.
+        record.job.model.version = None;
+        Ok(())
     }
 
     /// Of a job that starts now, whoever had it before.

@@ -115,6 +115,7 @@ impl Worker {
     /// Returns when the node is asked to stop. A fetch is never cut off: it may have brought messages.
     async fn take_work(&mut self) {
         let mut draining = self.node.draining.clone();
+        let mut gate_changed = self.node.gate_changed.subscribe();
         let mut scan = interval(SCAN_INTERVAL);
         scan.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -127,6 +128,8 @@ impl Worker {
                 Some(call) = self.calls.next() => self.note_call(&call.subject),
                 Some(call) = self.hungry.next() => self.share(&call.payload),
                 _ = scan.tick() => self.scan().await,
+                // It opens again with a look at every lane.
+                Ok(()) = gate_changed.changed() => self.lanes.call_all(),
                 () = std::future::ready(()), if lane.is_some() => {
                     if let Some(lane) = lane {
                         self.ask(lane).await;
@@ -139,6 +142,9 @@ impl Worker {
 
     /// The lane to ask now.
     fn wanted(&self) -> Option<Lane> {
+        if self.node.scheduler.gate() != Gate::Open {
+            return None;
+        }
         let leaves_to_others = Instant::now() < self.refill_at && self.node.scheduler.waiting() > 0;
         if leaves_to_others {
             return None;
@@ -148,7 +154,8 @@ impl Worker {
 
     /// Every lane is worth a question again; and if the last time gave nothing, others may have what we could do.
     async fn scan(&mut self) {
-        if self.lanes.next().is_none() && self.held.is_empty() {
+        let is_open = self.node.scheduler.gate() == Gate::Open;
+        if is_open && self.lanes.next().is_none() && self.held.is_empty() {
             let hungry = Hungry { node: self.node.id.clone(), channels: self.node.channels.clone() };
             let subject = self.node.bus.region.names().hungry();
             if let Ok(payload) = serde_json::to_vec(&hungry)

@@ -30,6 +30,26 @@ async fn a_job_whose_node_dies_is_started_again_by_the_next_with_one_result() {
 }
 
 #[tokio::test]
+async fn a_job_that_another_version_takes_over_is_made_by_that_version_alone_and_says_so() {
+    let server = Server::start().await;
+    let node = Node::start_with_models(&server, IMPATIENT, "old").await;
+    let caller = Caller::of(&server).await;
+    let id = caller.submit(json!({"model": "gated"})).await;
+    let job = caller.job_when(&id, "the version shows", |job| !job["model"]["version"].is_null()).await;
+    assert_eq!(job["model"]["version"], "old", "{job}");
+    node.kill();
+    let node = Node::start_with_models(&server, IMPATIENT, "new").await;
+    let begun = caller.job_when(&id, "it runs again", |job| job["model"]["version"] == "new").await;
+    assert_eq!((&begun["status"], &begun["attempt"]), (&json!("processing"), &json!(2)), "{begun}");
+    node.script.gate.send_replace(true);
+    let job = caller.job_ended(&id).await;
+    assert_eq!((&job["status"], &job["model"]["version"]), (&json!("completed"), &json!("new")), "{job}");
+    let file = caller.result(&id).await.unwrap();
+    assert!(file.starts_with(b"glTFnew"), "{:?}", &file[..8]);
+    assert_eq!(job["result"]["sha256"], Sha256Digest::of(&file).to_string());
+}
+
+#[tokio::test]
 async fn a_job_that_takes_its_nodes_down_is_given_up() {
     let server = Server::start().await;
     let settings = format!("{IMPATIENT}\nattempts_max = 2");

@@ -20,6 +20,7 @@ use orfeas_node::pipeline::{
 };
 use orfeas_node::recovery::Health;
 use orfeas_node::service::{CONNECT_LIMIT, Connection, Service, check_durability, provision};
+use orfeas_protocol::preset::Preset;
 use orfeas_protocol::view::ModelChoice;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -110,27 +111,35 @@ fn spawn_server(dir: &Path, port: u16, monitor: Option<u16>) -> Child {
 }
 
 /// The scripted families; runs end as their names say: `gated` when the gate opens.
-const FAMILIES: [&str; 6] = ["ok", "gated", "no-subject", "panics", "acts", "huge"];
+const FAMILIES: [&str; 7] = ["ok", "gated", "no-subject", "panics", "acts", "huge", "tiered"];
 
 /// A family that is always there and weighs nothing.
-struct ScriptedSource(&'static str);
+struct ScriptedSource {
+    family: &'static str,
+    version: &'static str,
+}
 
 impl ModelSource for ScriptedSource {
     fn family(&self) -> &'static str {
-        self.0
+        self.family
     }
 
     fn fingerprint(&self) -> Result<String, PipelineError> {
-        Ok("1".to_owned())
+        Ok(self.version.to_owned())
     }
 
     fn resident_bytes(&self) -> u64 {
         0
     }
 
-    fn job_bytes(&self, _settings: &Settings) -> u64 {
+    fn job_bytes(&self, settings: &Settings) -> u64 {
+        let is_huge = match self.family {
+            "huge" => true,
+            "tiered" => settings.preset == Preset::Quality,
+            _ => false,
+        };
         // More than the nodes that are given a budget have; the others take everything.
-        if self.0 == "huge" { 2 << 30 } else { 0 }
+        if is_huge { 2 << 30 } else { 0 }
     }
 
     fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
@@ -139,8 +148,9 @@ impl ModelSource for ScriptedSource {
 }
 
 /// Runs end as the request's `model` says.
-#[derive(Default)]
 pub(crate) struct Script {
+    /// Of all its models.
+    version: &'static str,
     pub(crate) gate: watch::Sender<bool>,
     pub(crate) running: AtomicUsize,
     /// The seeds of the runs, in the order in which they began.
@@ -152,6 +162,18 @@ pub(crate) struct Script {
 }
 
 impl Script {
+    fn of_version(version: &'static str) -> Self {
+        Self {
+            version,
+            gate: watch::Sender::default(),
+            running: AtomicUsize::default(),
+            began: Mutex::default(),
+            installed: Mutex::default(),
+            mended: AtomicBool::default(),
+            acts: Acts::default(),
+        }
+    }
+
     /// From now on, what panicked goes well.
     pub(crate) fn mend(&self) {
         self.mended.store(true, Ordering::SeqCst);
@@ -176,7 +198,8 @@ impl Engine for Script {
     }
 
     fn sources(&self) -> Vec<Arc<dyn ModelSource>> {
-        FAMILIES.map(|name| Arc::new(ScriptedSource(name)) as Arc<dyn ModelSource>).to_vec()
+        let version = self.version;
+        FAMILIES.map(|family| Arc::new(ScriptedSource { family, version }) as Arc<dyn ModelSource>).to_vec()
     }
 
     fn install(&self, key: ModelKey, _model: LoadedModel) -> Result<(), PipelineError> {
@@ -262,16 +285,20 @@ impl Script {
             _ => {}
         }
         monitor.progress("export", 0.9);
-        Ok(generated(request))
+        Ok(generated(key, request))
     }
 }
 
-/// What the script makes: the digest of nothing but the request, so that two runs give the same file.
-fn generated(request: &GenerationRequest) -> Generated {
+/// What the script makes: of nothing but the version and the request, so that two runs give the same file.
+fn generated(key: &ModelKey, request: &GenerationRequest) -> Generated {
     Generated {
-        file: [b"glTF".as_slice(), &request.image].concat(),
+        file: [b"glTF".as_slice(), key.version.as_bytes(), &request.image].concat(),
         media_type: "model/gltf-binary",
-        model: ModelChoice { family: Some("script".to_owned()), ..ModelChoice::default() },
+        model: ModelChoice {
+            family: Some("script".to_owned()),
+            version: Some(key.version.clone()),
+            ..ModelChoice::default()
+        },
         report: MeshReport {
             vertices: 4,
             faces: 4,
@@ -299,7 +326,12 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(server: &Server, toml: &str) -> Self {
-        let script = Arc::new(Script::default());
+        Self::start_with_models(server, toml, "1").await
+    }
+
+    /// With models of a version of its own.
+    pub(crate) async fn start_with_models(server: &Server, toml: &str, version: &'static str) -> Self {
+        let script = Arc::new(Script::of_version(version));
         let metrics = Arc::new(Metrics::new());
         let config = config(server, toml);
         let runtime =

@@ -115,3 +115,21 @@ async fn the_wait_for_a_cancelled_run_to_stop_is_measured_by_its_stage() {
     let counted = text.lines().find(|line| line.starts_with("orfeas_cancel_latency_seconds_count"));
     assert_eq!(counted, Some("orfeas_cancel_latency_seconds_count{stage=\"shape\"} 1"));
 }
+
+#[tokio::test]
+async fn a_predicted_quality_that_the_configured_budget_cannot_hold_is_lowered() {
+    let server = Server::start().await;
+    // The device itself would be large enough.
+    let _node = Node::start(&server, "[memory]\nbudget = \"1GiB\"").await;
+    let caller = Caller::of(&server).await;
+    let asked = caller.submit(json!({"model": "ok", "quality": 9})).await;
+    assert_eq!(caller.job_ended(&asked).await["status"], "completed");
+    learned(&caller, 1).await;
+    let job = until("a quality is predicted", async || {
+        let job = caller.job_ended(&caller.submit(json!({"model": "tiered"})).await).await;
+        assert_eq!(job["status"], "completed", "{job}");
+        (job["model"]["quality_source"] == "history").then_some(job)
+    })
+    .await;
+    assert_eq!(job["model"]["quality"], json!(7), "{job}");
+}

@@ -11,6 +11,7 @@ mod harness;
 mod history;
 mod jobs;
 mod models;
+mod nodes;
 mod recovery;
 mod requests;
 mod scheduling;
