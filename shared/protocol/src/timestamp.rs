@@ -31,6 +31,14 @@ impl Timestamp {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// The moment `by` later, in whole milliseconds.
+    pub const fn plus(self, by: Duration) -> Self {
+        // Longer than the calendar is held at its end.
+        let by_ms = by.as_millis();
+        let by_ms = if by_ms > Self::UNIX_MS_MAX as u128 { Self::UNIX_MS_MAX } else { by_ms as u64 };
+        Self::from_unix_ms(self.0.saturating_add(by_ms))
+    }
 }
 
 impl fmt::Display for Timestamp {

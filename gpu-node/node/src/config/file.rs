@@ -52,6 +52,7 @@ pub(super) struct WorkTable {
     pub(super) queue_messages_max: Option<u32>,
     pub(super) job_limit: Option<Span>,
     pub(super) stall_limit: Option<Span>,
+    pub(super) job_deadline: Option<Span>,
     pub(super) require_durable: Option<bool>,
     pub(super) look_ahead: Option<NonZeroUsize>,
 }

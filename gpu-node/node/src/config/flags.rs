@@ -53,6 +53,9 @@ pub struct Flags {
     /// How long the inference thread may be silent in the middle of a run before the process is replaced [default: 5m]
     #[arg(long, env = "ORFEAS_STALL_LIMIT", value_name = "TIME")]
     pub stall_limit: Option<Span>,
+    /// How long a job may wait for its start before it fails, such as 1h [default: for ever]
+    #[arg(long, env = "ORFEAS_JOB_DEADLINE", value_name = "TIME")]
+    pub job_deadline: Option<Span>,
     /// Refuse to serve if the server may lose what it acknowledges, instead of warning
     #[arg(long, env = "ORFEAS_REQUIRE_DURABLE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub require_durable: Option<bool>,

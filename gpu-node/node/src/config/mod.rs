@@ -148,6 +148,8 @@ pub struct WorkConfig {
     pub job_limit: Duration,
     /// How long the inference thread may show no sign of life in the middle of a run; then the process is replaced.
     pub stall_limit: Duration,
+    /// How long after its submission a job that still waits fails; `None` = it waits for ever.
+    pub job_deadline: Option<Duration>,
     /// Whether the node refuses to serve, instead of warning, if the server may lose what it acknowledges.
     pub require_durable: bool,
     /// Messages of each lane (channel and priority) that this node holds at one time, those in work included.
@@ -280,6 +282,7 @@ impl Config {
                 queue_messages_max: work.queue_messages_max.unwrap_or(QUEUE_MESSAGES_MAX_DEFAULT),
                 job_limit: span(flags.job_limit.or(work.job_limit), JOB_LIMIT_DEFAULT),
                 stall_limit: span(flags.stall_limit.or(work.stall_limit), STALL_LIMIT_DEFAULT),
+                job_deadline: flags.job_deadline.or(work.job_deadline).map(Span::duration),
                 require_durable: flags.require_durable.or(work.require_durable).unwrap_or(false),
                 look_ahead: work.look_ahead.unwrap_or(LOOK_AHEAD_DEFAULT),
             },
@@ -348,6 +351,9 @@ impl Config {
         }
         if self.work.job_limit < LIMIT_MIN {
             return refuse("work.job_limit", "is under 100 ms");
+        }
+        if self.work.job_deadline.is_some_and(|deadline| deadline < LIMIT_MIN) {
+            return refuse("work.job_deadline", "is under 100 ms");
         }
         if self.work.stall_limit < LIMIT_MIN {
             return refuse("work.stall_limit", "is under 100 ms");

@@ -60,21 +60,12 @@ pub enum AdmitError {
         /// When nothing else is there.
         ceiling_bytes: u64,
     },
-    /// Others use the memory that it needs, and do not give it back.
-    #[error("the device's memory did not come free in time")]
+    /// Others use the memory that it needs and do not give it back, or its model takes long to come.
+    #[error("the device's memory did not come free in time, or the model did not come")]
     NoRoom,
     /// Another node is to have it.
     #[error("the job is handed back")]
     HandedBack,
-}
-
-/// How a waiting job stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Jobs of this node that go before it; `None` = more than are counted.
-    pub ahead: Option<u64>,
-    /// It is among the next: what it needs beside the device may be brought here.
-    pub is_near: bool,
 }
 
 /// Jobs of the same model and about the same memory.
@@ -102,7 +93,7 @@ pub struct Ticket {
     pub(super) id: JobId,
     pub(super) kind: Kind,
     pub(super) answer: Option<oneshot::Receiver<Result<Grant, AdmitError>>>,
-    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) near: watch::Receiver<bool>,
 }
 
 /// A job's right to the device and to memory on it. Dropping it gives them back.
@@ -131,9 +122,9 @@ pub struct Place {
 }
 
 impl Ticket {
-    /// How the job stands; changes a few times a second at most.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
+    /// Turns true once, when the job is among the next: what it needs beside the device may be brought here.
+    pub fn near(&self) -> watch::Receiver<bool> {
+        self.near.clone()
     }
 
     /// Waits for the job's turn. Dropping the future leaves the queue.

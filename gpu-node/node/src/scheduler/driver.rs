@@ -3,14 +3,14 @@
 //! The queue decides ([`queue`](super::queue)), the memory says what fits ([`Memory`]), the models say what is loaded
 //! ([`ModelCache`]). Each of them has its own lock; this one's is taken first and never held over a wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use orfeas_protocol::{JobId, Timestamp};
 use tokio::sync::{oneshot, watch};
 
-use super::admission::{AdmitError, DeviceTurn, Grant, Kind, Place, Standing};
+use super::admission::{AdmitError, DeviceTurn, Grant, Kind, Place};
 use super::costs::Costs;
 use super::queue::{Fit, JobQueue, Next, Policy, Queued};
 use crate::metrics::Metrics;
@@ -18,9 +18,6 @@ use crate::models::ModelCache;
 use crate::pipeline::Engine;
 use crate::vram::estimate::JobKind;
 use crate::vram::{Memory, Permit, Refusal};
-
-/// Places further back than this change with every start and mean little.
-const POSITIONS_MAX: usize = 100;
 
 /// What a scheduler goes by.
 #[derive(Debug, Clone)]
@@ -52,12 +49,25 @@ pub(super) struct State {
     /// Jobs that run or store their result.
     pub(super) in_pipeline: usize,
     is_evicting: bool,
+    /// The family whose model is brought here for a job whose turn is near.
+    loading: Option<String>,
+    /// Families whose models did not come: their jobs start, and say why.
+    missing: HashSet<String>,
+}
+
+/// What jobs that do not start wait for.
+#[derive(Default)]
+struct Wants {
+    /// The first that is short of memory: its family, and how much.
+    memory: Option<(String, u64)>,
+    /// The first family whose model is to be loaded.
+    model: Option<String>,
 }
 
 /// The driver's end of a ticket.
 pub(super) struct Seat {
     pub(super) answer: oneshot::Sender<Result<Grant, AdmitError>>,
-    pub(super) standing: watch::Sender<Standing>,
+    pub(super) near: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -75,6 +85,8 @@ impl Shared {
             on_device: None,
             in_pipeline: 0,
             is_evicting: false,
+            loading: None,
+            missing: HashSet::new(),
         };
         Self {
             engine,
@@ -104,7 +116,7 @@ impl Shared {
     /// drops its grant, and that calls the next.
     pub(super) fn pump(self: &Arc<Self>) {
         let mut answers = Vec::new();
-        let mut short_of: Option<(String, u64)> = None;
+        let mut wants = Wants::default();
         let mut state = self.state();
         if state.queue.is_empty() {
             return;
@@ -119,7 +131,8 @@ impl Shared {
                 if !std::mem::replace(&mut is_fresh, true) {
                     self.memory.refresh();
                 }
-                state.queue.next(now, |kind| self.fit(kind, &mut short_of))
+                let State { queue, loading, missing, .. } = &mut *state;
+                queue.next(now, |kind| self.fit(kind, loading.as_deref(), missing, &mut wants))
             };
             let (id, answer) = match next {
                 Next::Wait => break,
@@ -136,8 +149,13 @@ impl Shared {
             answers.push((seat.map(|seat| seat.answer), answer));
         }
         self.mark_near(&state);
-        let evicts = short_of.filter(|_| !state.is_evicting);
+        wants.model = wants.model.or_else(|| self.near_model(&state));
+        let evicts = wants.memory.filter(|_| !state.is_evicting);
         state.is_evicting |= evicts.is_some();
+        let loads = wants.model.filter(|_| state.loading.is_none());
+        if loads.is_some() {
+            state.loading.clone_from(&loads);
+        }
         drop(state);
         for (seat, answer) in answers {
             match seat {
@@ -148,10 +166,22 @@ impl Shared {
         if let Some((family, bytes)) = evicts {
             tokio::spawn(evict(self.clone(), family, bytes));
         }
+        if let Some(family) = loads {
+            tokio::spawn(bring(self.clone(), family));
+        }
     }
 
-    /// Whether jobs of a kind can start now; notes what the first that cannot is short of.
-    fn fit(&self, kind: &Kind, short_of: &mut Option<(String, u64)>) -> Fit {
+    /// Whether jobs of a kind can start now; notes what the first that cannot waits for.
+    ///
+    /// A model that has to be loaded is loaded first: the device is for others meanwhile. One without weights comes at
+    /// once, and one that did not come would not be any better for a wait.
+    fn fit(
+        &self,
+        kind: &Kind,
+        loading: Option<&str>,
+        missing: &HashSet<String>,
+        wants: &mut Wants,
+    ) -> Fit {
         // No such family: the job starts, and its lease says so.
         let Some(source) = self.models.source(&kind.family) else { return Fit::Warm };
         let is_warm = self.models.is_warm(&kind.family);
@@ -159,10 +189,16 @@ impl Shared {
         let job_kind = self.job_kind(kind);
         match self.memory.can_process(&job_kind, kind.guess_bytes, resident_bytes, is_warm) {
             Ok(()) if is_warm => Fit::Warm,
-            Ok(()) => Fit::Cold,
             Err(Refusal::NeverFits { .. }) => Fit::Never,
+            // Its memory may be set aside already.
+            _ if loading == Some(kind.family.as_str()) => Fit::NotNow,
+            Ok(()) if resident_bytes == 0 || missing.contains(&kind.family) => Fit::Cold,
+            Ok(()) => {
+                wants.model.get_or_insert_with(|| kind.family.clone());
+                Fit::NotNow
+            }
             Err(Refusal::NoRoomNow { asked_bytes, available_bytes }) => {
-                short_of.get_or_insert((kind.family.clone(), asked_bytes - available_bytes));
+                wants.memory.get_or_insert_with(|| (kind.family.clone(), asked_bytes - available_bytes));
                 Fit::NotNow
             }
         }
@@ -174,6 +210,8 @@ impl Shared {
         match self.memory.reserve(&self.job_kind(&job.kind), job.kind.guess_bytes, resident_bytes) {
             Ok((permit, estimated_bytes)) => {
                 state.on_device = Some(job.id);
+                // The next job of the family has it looked for again.
+                state.missing.remove(&job.kind.family);
                 state.in_pipeline += 1;
                 let device = DeviceTurn {
                     shared: self.clone(),
@@ -215,15 +253,14 @@ impl Shared {
     /// Tells the next few that their turn is near.
     fn mark_near(&self, state: &State) {
         let ahead = self.limits.concurrency.saturating_sub(1);
-        let near = state.seats.values().filter(|seat| seat.standing.borrow().is_near).count();
+        let near = state.seats.values().filter(|seat| *seat.near.borrow()).count();
         if near >= ahead {
             return;
         }
         let mut left = ahead - near;
         for id in state.queue.order(ahead) {
             let Some(seat) = state.seats.get(&id) else { continue };
-            let is_new =
-                seat.standing.send_if_modified(|standing| !std::mem::replace(&mut standing.is_near, true));
+            let is_new = seat.near.send_if_modified(|near| !std::mem::replace(near, true));
             left -= usize::from(is_new);
             if left == 0 {
                 return;
@@ -231,16 +268,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn tell_positions(&self) {
-        let state = self.state();
-        let running = u64::from(state.on_device.is_some());
-        for (place, id) in state.queue.order(POSITIONS_MAX).into_iter().enumerate() {
-            if let Some(seat) = state.seats.get(&id) {
-                let ahead = Some(place as u64 + running);
-                seat.standing
-                    .send_if_modified(|standing| std::mem::replace(&mut standing.ahead, ahead) != ahead);
-            }
+    /// The model to load while another job has the device: of a job whose turn is near, if there is room for both.
+    fn near_model(&self, state: &State) -> Option<String> {
+        let near = state.seats.iter().filter(|(_, seat)| *seat.near.borrow());
+        let mut wants = Wants::default();
+        for job in near.filter_map(|(id, _)| state.queue.get(*id)) {
+            self.fit(&job.kind, state.loading.as_deref(), &state.missing, &mut wants);
         }
+        wants.model
     }
 
     /// Memory that a job left behind is ours and in use: it stays promised, so that nobody else is promised it.
@@ -259,6 +294,24 @@ impl Shared {
             tracing::warn!(leaked_bytes, all_bytes = *bytes, "device memory was not given back");
         }
     }
+}
+
+/// Has a model loaded, and kept until those who wait for it have been called.
+async fn bring(shared: Arc<Shared>, family: String) {
+    // The wait for room, and then the load.
+    let limit = shared.models.lease_limit().saturating_mul(2);
+    let lease = shared.models.lease(&family, None, limit).await;
+    let mut state = shared.state();
+    state.loading = None;
+    match &lease {
+        Ok(_) => drop(state.missing.remove(&family)),
+        Err(error) => {
+            tracing::debug!(family, %error, "model did not come; the job that wants it says why");
+            state.missing.insert(family);
+        }
+    }
+    drop(state);
+    shared.pump();
 }
 
 /// Makes room for the first in line. Its own model stays: a lease holds it meanwhile.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Scheduler::queue ─▶ Ticket ── waits in JobQueue ──▶ Admission: device and memory ── runs on a model lease ─▶ Place
-//!                        │ near: its picture may be fetched                             until the result is stored
+//!                        │ near: its picture, its model come                             until the result is stored
 //!                        └ dropped: leaves the queue
 //! ```
 
@@ -13,7 +13,7 @@ use orfeas_protocol::JobId;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::admission::{Admission, AdmitError, Candidate, Kind, Standing, Ticket, guess_bytes};
+use super::admission::{Admission, AdmitError, Candidate, Kind, Ticket, guess_bytes};
 use super::driver::{Limits, Seat, Shared};
 use super::queue::{Gate, Queued};
 use super::room::DeviceRoom;
@@ -24,8 +24,6 @@ use crate::vram::Memory;
 
 /// Deadlines, ageing and the memory of others are looked at this often when nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
-/// Each told place is a write that the server flushes to its disk: once in two seconds and job is enough for eyes.
-const POSITION_TICKS: u32 = 8;
 /// The figures are for scrapers that come each 15 s; asking a driver costs microseconds.
 const FIGURE_TICKS: u32 = 8;
 /// What a crash may take of what was learned.
@@ -50,7 +48,7 @@ impl Scheduler {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Sees to deadlines, positions, figures and the models until the future is dropped.
+    /// Sees to deadlines, figures and the models until the future is dropped.
     pub async fn drive(self) {
         let room: Arc<dyn Room> = Arc::new(DeviceRoom::new(self.shared.clone()));
         tokio::join!(self.shared.models.clone().drive(room), self.tick());
@@ -63,9 +61,6 @@ impl Scheduler {
         loop {
             ticks.tick().await;
             self.shared.pump();
-            if count.is_multiple_of(POSITION_TICKS) {
-                self.shared.tell_positions();
-            }
             if count.is_multiple_of(FIGURE_TICKS) {
                 self.shared.memory.refresh();
                 self.shared.metrics.vram(&self.shared.memory.figures());
@@ -94,7 +89,7 @@ impl Scheduler {
             guess_bytes,
         };
         let (sender, answer) = oneshot::channel();
-        let (standing, standing_seen) = watch::channel(Standing::default());
+        let (near, near_seen) = watch::channel(false);
         let mut state = shared.state();
         let queued = Queued {
             id: candidate.id,
@@ -106,14 +101,14 @@ impl Scheduler {
             expected: state.costs.expected(&kind),
         };
         state.queue.submit(queued, shared.now())?;
-        state.seats.insert(candidate.id, Seat { answer: sender, standing });
+        state.seats.insert(candidate.id, Seat { answer: sender, near });
         drop(state);
         let ticket = Ticket {
             shared: shared.clone(),
             id: candidate.id,
             kind,
             answer: Some(answer),
-            standing: standing_seen,
+            near: near_seen,
         };
         shared.pump();
         Ok(ticket)
@@ -166,13 +161,6 @@ impl Scheduler {
     /// The jobs that wait, in the order in which they would start, at most `limit`.
     pub fn order(&self, limit: usize) -> Vec<JobId> {
         self.shared.state().queue.order(limit)
-    }
-
-    /// How many jobs of this node go before a waiting one. `None` if it does not wait.
-    pub fn position(&self, id: JobId) -> Option<u64> {
-        let state = self.shared.state();
-        let position = state.queue.position(id)? - 1;
-        Some(position as u64 + u64::from(state.on_device.is_some()))
     }
 
     /// Hands the last of the waiting jobs back, for another node; those that `may_go` says no to stay. Gives how

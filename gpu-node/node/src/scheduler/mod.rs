@@ -17,7 +17,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{Admission, AdmitError, Candidate, Place, Standing, Ticket};
+pub use admission::{Admission, AdmitError, Candidate, Place, Ticket};
 pub use driver::Limits;
 pub use handle::Scheduler;
 pub use probe::EngineProbe;

@@ -87,6 +87,19 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// The band, 0 to 9, of a job of a priority that has waited for so long. Jobs of a higher band start first.
+    pub fn band(&self, priority: Priority, waited: Duration) -> usize {
+        let steps = waited.as_millis() / u128::from(self.age_step_ms());
+        let entry = usize::from(priority.get()) - 1;
+        entry.saturating_add(usize::try_from(steps).unwrap_or(usize::MAX)).min(BANDS - 1)
+    }
+
+    fn age_step_ms(&self) -> u64 {
+        u64::try_from(self.age_step.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
 /// A job that waits. `K` is its kind: jobs of a kind need the same model and about the same memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued<K> {
@@ -111,9 +124,9 @@ pub struct Queued<K> {
 pub enum Fit {
     /// There is room, and the model is loaded.
     Warm,
-    /// There is room, and the model has to be loaded.
+    /// There is room, and the model is loaded when the job has the device.
     Cold,
-    /// There is no room now.
+    /// There is no room now, or the model is on its way.
     NotNow,
     /// The empty device would be too small.
     Never,
@@ -327,16 +340,15 @@ impl<K: Ord + Clone> JobQueue<K> {
     pub fn wake_at(&self) -> Option<Timestamp> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let reservation = self.reservation.filter(|_| self.gate == Gate::Open);
-        let reserved_until = reservation.map(|reserved| later(reserved.since, self.policy.reservation_max));
+        let reserved_until = reservation.map(|reserved| reserved.since.plus(self.policy.reservation_max));
         deadline.into_iter().chain(reserved_until).min()
     }
 
     /// The band of a job and when it rises to the next.
     fn standing(&self, priority: Priority, turn: Turn, now: Timestamp) -> (usize, Option<Timestamp>) {
-        let step_ms = u64::try_from(self.policy.age_step.as_millis()).unwrap_or(u64::MAX).max(1);
-        let steps = now.unix_ms().saturating_sub(turn.since.unix_ms()) / step_ms;
-        let entry = usize::from(priority.get()) - 1;
-        let band = entry.saturating_add(usize::try_from(steps).unwrap_or(usize::MAX)).min(BANDS - 1);
+        let band = self.policy.band(priority, now.since(turn.since));
+        let step_ms = self.policy.age_step_ms();
+        let steps = now.since(turn.since).as_millis() as u64 / step_ms;
         let rises_ms = turn.since.unix_ms().saturating_add(step_ms.saturating_mul(steps.saturating_add(1)));
         (band, (band < BANDS - 1).then_some(Timestamp::from_unix_ms(rises_ms)))
     }
@@ -442,9 +454,4 @@ impl<K: Ord + Clone> JobQueue<K> {
 /// A start that passes the first in order, if it is another.
 fn start(turn: Turn, first: Turn) -> Choice {
     Choice::Start { turn, passes: (turn != first).then_some(first) }
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-    Timestamp::from_unix_ms(time.unix_ms().saturating_add(by_ms))
 }

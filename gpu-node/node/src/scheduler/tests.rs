@@ -17,7 +17,7 @@ use super::queue::{Gate, Policy, SubmitError};
 use super::{Admission, AdmitError, Candidate, EngineProbe, Limits, Scheduler};
 use crate::config::ModelsConfig;
 use crate::metrics::Metrics;
-use crate::models::{ModelCache, ModelLease};
+use crate::models::{LeaseError, ModelCache, ModelLease, ModelState};
 use crate::pipeline::{
     DeviceMemory, Engine, GenerationRequest, LoadedModel, ModelKey, ModelSource, Monitor, PipelineError, Run,
     Settings,
@@ -31,14 +31,25 @@ const MIB: u64 = 1 << 20;
 const DEVICE_BYTES: u64 = 1_000 * MIB;
 
 /// Families by name: what their model and their jobs weigh, in MiB.
-const FAMILIES: [(&str, u64, u64); 5] =
-    [("light", 0, 64), ("heavy", 320, 64), ("large", 320, 384), ("giant", 320, 640), ("bulky", 0, 512)];
+const FAMILIES: [(&str, u64, u64); 7] = [
+    ("light", 0, 64),
+    ("heavy", 320, 64),
+    ("large", 320, 384),
+    ("giant", 320, 640),
+    ("bulky", 0, 512),
+    ("slow", 320, 64),
+    ("broken", 320, 64),
+];
 
-struct Source((&'static str, u64, u64));
+struct Source {
+    weights: (&'static str, u64, u64),
+    /// Loads of the family `slow` end when this is let go of.
+    slow: Arc<Mutex<()>>,
+}
 
 impl ModelSource for Source {
     fn family(&self) -> &'static str {
-        self.0.0
+        self.weights.0
     }
 
     fn fingerprint(&self) -> Result<String, PipelineError> {
@@ -46,15 +57,21 @@ impl ModelSource for Source {
     }
 
     fn resident_bytes(&self) -> u64 {
-        self.0.1 * MIB
+        self.weights.1 * MIB
     }
 
     fn job_bytes(&self, settings: &Settings) -> u64 {
         let share = if settings.preset == Preset::Fast { 2 } else { 1 };
-        self.0.2 * MIB / share
+        self.weights.2 * MIB / share
     }
 
     fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
+        if self.family() == "broken" {
+            return Err(PipelineError::WeightsMissing("broken".to_owned()));
+        }
+        if self.family() == "slow" {
+            drop(self.slow.lock().unwrap());
+        }
         Ok(LoadedModel::hollow())
     }
 }
@@ -64,6 +81,7 @@ struct Scripted {
     installed: Mutex<Vec<ModelKey>>,
     ends: Semaphore,
     running: AtomicUsize,
+    slow: Arc<Mutex<()>>,
     peak_bytes: u64,
     leaked_bytes: u64,
 }
@@ -74,7 +92,8 @@ impl Engine for Scripted {
     }
 
     fn sources(&self) -> Vec<Arc<dyn ModelSource>> {
-        FAMILIES.map(|family| Arc::new(Source(family)) as Arc<dyn ModelSource>).to_vec()
+        let source = |weights| Source { weights, slow: self.slow.clone() };
+        FAMILIES.map(|weights| Arc::new(source(weights)) as Arc<dyn ModelSource>).to_vec()
     }
 
     fn install(&self, key: ModelKey, _model: LoadedModel) -> Result<(), PipelineError> {
@@ -150,6 +169,7 @@ impl Bed {
             installed: Mutex::default(),
             ends: Semaphore::new(0),
             running: AtomicUsize::new(0),
+            slow: Arc::default(),
             peak_bytes,
             leaked_bytes,
         });
@@ -213,7 +233,8 @@ async fn the_device_goes_from_job_to_job_in_the_queues_order() {
     let mut high = Box::pin(bed.scheduler.admit(urgent));
     assert!(futures::poll!(low.as_mut()).is_pending());
     assert!(futures::poll!(high.as_mut()).is_pending());
-    assert_eq!(bed.scheduler.position(candidate(2, "light").id), Some(2), "one runs, one goes before it");
+    let order = [3, 2].map(|n| candidate(n, "light").id);
+    assert_eq!(bed.scheduler.order(9), order);
     drop(first.leave_device());
     let second = timeout(PATIENCE, high).await.unwrap().unwrap();
     assert!(futures::poll!(low.as_mut()).is_pending());
@@ -327,7 +348,7 @@ async fn pictures_are_fetched_for_the_next_few_only() {
     let bed = Bed::new(Policy::default());
     let running = bed.admit(candidate(1, "light")).await;
     let tickets = [2, 3, 4, 5].map(|n| bed.scheduler.queue(candidate(n, "light")).unwrap());
-    let near = || tickets.each_ref().map(|ticket| ticket.standing().borrow().is_near);
+    let near = || tickets.each_ref().map(|ticket| *ticket.near().borrow());
     assert_eq!(near(), [true, true, false, false], "three in the pipeline, one of them on the device");
     drop(running);
     assert_eq!(near(), [true, true, true, false]);
@@ -396,4 +417,68 @@ async fn an_idle_model_makes_way_for_a_try_that_takes_more_than_the_one_before()
     admission.run(&lease, request(), Box::new(Silent)).await;
     assert_eq!((bed.promised_mib(), bed.engine.ends.available_permits()), (512, 0));
     assert_eq!(bed.engine.installed(), [ModelKey::new("bulky", "1")]);
+}
+
+/// Waits until a model is on its way.
+async fn on_its_way(bed: &Bed, family: &str) {
+    let models = bed.scheduler.models();
+    let mut changes = models.changes();
+    let is_loading = || models.views().iter().any(|view| view.family == family && view.state == ModelState::Loading);
+    while !is_loading() {
+        // A load begins without a change that is told.
+        let _ = timeout(Duration::from_millis(5), changes.changed()).await;
+    }
+}
+
+#[tokio::test]
+async fn while_a_model_loads_jobs_of_loaded_ones_have_the_device_within_the_bound() {
+    let bed = Bed::new(Policy { bypass_max: 2, ..Policy::default() });
+    drop(bed.lease("light").await);
+    let slow_load = bed.engine.slow.lock().unwrap();
+    let mut first = Box::pin(bed.scheduler.admit(candidate(1, "slow")));
+    assert!(futures::poll!(first.as_mut()).is_pending());
+    timeout(PATIENCE, on_its_way(&bed, "slow")).await.unwrap();
+    assert_eq!(bed.scheduler.on_device(), None, "nobody has the device while the model comes");
+    for n in 2..=3 {
+        drop(bed.admit(candidate(n, "light")).await);
+    }
+    // It has been passed over often enough: the device is kept for it.
+    let mut fourth = Box::pin(bed.scheduler.admit(candidate(4, "light")));
+    assert!(futures::poll!(fourth.as_mut()).is_pending());
+    assert!(futures::poll!(first.as_mut()).is_pending());
+    drop(slow_load);
+    let first = timeout(PATIENCE, first).await.unwrap().unwrap();
+    assert!(bed.scheduler.models().is_warm("slow"), "its model is there when it gets the device");
+    assert!(futures::poll!(fourth.as_mut()).is_pending());
+    drop(first);
+    timeout(PATIENCE, fourth).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_model_of_a_job_whose_turn_is_near_loads_while_another_has_the_device() {
+    let bed = Bed::new(Policy::default());
+    let running = bed.admit(candidate(1, "light")).await;
+    let ticket = bed.scheduler.queue(candidate(2, "heavy")).unwrap();
+    let mut changes = bed.scheduler.models().changes();
+    timeout(PATIENCE, async {
+        while !bed.scheduler.models().is_warm("heavy") {
+            changes.changed().await.unwrap();
+        }
+    })
+    .await
+    .expect("it is loaded while the device is another's");
+    assert_eq!(bed.scheduler.on_device(), Some(candidate(1, "light").id));
+    drop(running);
+    timeout(PATIENCE, ticket.admitted()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_job_whose_model_does_not_come_starts_so_that_its_lease_can_say_why() {
+    let bed = Bed::new(Policy::default());
+    for n in 1..=2 {
+        let admission = bed.admit(candidate(n, "broken")).await;
+        let lease = bed.scheduler.models().lease("broken", None, PATIENCE).await;
+        assert!(matches!(lease, Err(LeaseError::Failed { .. })));
+        drop(admission);
+    }
 }

@@ -17,6 +17,11 @@ use crate::scheduler::queue::SubmitError;
 /// node would find it first each time.
 const ELSEWHERE_STEP: u32 = 2;
 
+/// What the caller of a job is told that has waited for too long.
+pub(super) fn past_deadline() -> JobError {
+    JobError::new(Code::DeadlineExceeded, "the job's deadline passed while it waited")
+}
+
 /// A settlement where the record stays as it is, else what becomes of the job.
 pub(super) async fn not_admitted(attempt: &Attempt, error: AdmitError) -> Result<Settlement, Verdict> {
     match error {
@@ -31,7 +36,7 @@ pub(super) async fn not_admitted(attempt: &Attempt, error: AdmitError) -> Result
             Ok(Settlement::Redeliver(Backoff::JOB.jittered(2)))
         }
         AdmitError::Expired => {
-            Err(Verdict::Fail(JobError::new(Code::DeadlineExceeded, "the deadline has passed")))
+            Err(Verdict::Fail(past_deadline()))
         }
         AdmitError::NeverFits { needed_bytes, ceiling_bytes } => {
             let channel = attempt.stored.record.job.channel;

@@ -181,14 +181,14 @@ impl Attempt {
         let signal = self.active.stop.clone();
         let stopped = || stopped(&signal, node.draining.clone());
         let ticket = node.scheduler.queue(self.candidate()).map_err(Interruption::NotAdmitted)?;
-        let mut standing = ticket.standing();
+        let mut near = ticket.near();
         let (halt, admitted, refused) = (Notify::new(), Notify::new(), Notify::new());
         let picture = async {
             // A picture is up to 50 MB: only the next few jobs have theirs here.
             let is_near = async {
                 tokio::select! {
                     // The scheduler is gone only with the node.
-                    _ = standing.wait_for(|standing| standing.is_near) => {}
+                    _ = near.wait_for(|near| *near) => {}
                     () = admitted.notified() => {}
                 }
             };
@@ -249,7 +249,7 @@ impl Attempt {
             settings: self.foresight.settings().clone(),
             picture_side: job.input.width.max(job.input.height),
             created_at: job.created_at,
-            deadline: None,
+            deadline: self.node.work.job_deadline.map(|limit| job.created_at.plus(limit)),
         }
     }
 

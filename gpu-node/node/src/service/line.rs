@@ -1,4 +1,6 @@
-//! The region's open jobs in the order in which they will start, and telling those who wait where they stand.
+//! The region's open jobs in the order in which they will start, and telling those who wait where they stand. This is
+//! the only place where a caller's place in the queue is worked out: records, and with them every answer and the
+//! estimates, have it from here.
 //!
 //! ```text
 //!  watcher ─▶ Line ─▶ place of a job, what goes before it ─▶ history ─▶ queue_position, ETA ─▶ record
@@ -23,6 +25,7 @@ use super::provision::NODE_TTL;
 use super::records::ChangeError;
 use crate::history::{History, JobAhead, Position, RunKind, Told};
 use crate::pipeline::Stage;
+use crate::scheduler::queue::Policy;
 
 /// Between two looks at the line.
 const TELL_INTERVAL: Duration = Duration::from_secs(2);
@@ -64,9 +67,11 @@ enum State {
 }
 
 impl Open {
-    /// The order in which waiting jobs start, but for the fairness between tenants, which moves only neighbours.
-    fn turn(&self, id: JobId) -> (std::cmp::Reverse<Priority>, Timestamp, JobId) {
-        (std::cmp::Reverse(self.priority), self.created_at, id)
+    /// The order in which waiting jobs start: that of the nodes' queues ([`JobQueue`](crate::scheduler::queue::JobQueue)),
+    /// but for what differs from node to node: what tenants have used there, what is loaded and what fits.
+    fn turn(&self, id: JobId, policy: &Policy, now: Timestamp) -> (std::cmp::Reverse<usize>, Timestamp, JobId) {
+        let band = policy.band(self.priority, now.since(self.created_at));
+        (std::cmp::Reverse(band), self.created_at, id)
     }
 
     fn waits_in(&self, channel: Channel) -> bool {
@@ -161,8 +166,10 @@ impl Line {
         let at = Instant::now();
         let jobs = lock(&self.jobs);
         let own = jobs.get(&id)?;
-        let turn = own.turn(id);
-        let goes_before = |id: JobId, open: &Open| open.waits_in(own.channel) && open.turn(id) < turn;
+        let (policy, now) = (Policy::default(), now());
+        let turn = own.turn(id, &policy, now);
+        let goes_before =
+            |id: JobId, open: &Open| open.waits_in(own.channel) && open.turn(id, &policy, now) < turn;
         let waiting = jobs.iter().filter(|(id, open)| goes_before(**id, open)).count() as u64;
         let ahead = jobs.iter().filter(|(id, open)| open.runs_on(serving) || goes_before(**id, open));
         let ahead = ahead.map(|(_, open)| open.ahead(history, at)).collect();
@@ -178,7 +185,8 @@ impl Line {
         let waiting = jobs.iter().filter(|(_, open)| open.waits_in(channel));
         let mut waiting: Vec<(JobId, Open)> = waiting.map(|(id, open)| (*id, open.clone())).collect();
         drop(jobs);
-        waiting.sort_by_cached_key(|(id, open)| open.turn(*id));
+        let (policy, now) = (Policy::default(), now());
+        waiting.sort_by_cached_key(|(id, open)| open.turn(*id, &policy, now));
         Queue { running, waiting, servers: serving.len().max(1) }
     }
 }

@@ -62,3 +62,36 @@ async fn a_job_that_is_too_large_for_one_node_runs_on_another() {
     assert_eq!((&job["status"], &job["node"]), (&json!("completed"), &json!("large")), "{job}");
     assert_eq!((small.script.runs(), large.script.runs()), (0, 1));
 }
+
+#[tokio::test]
+async fn a_job_that_waits_beyond_its_deadline_fails_and_one_that_runs_goes_on() {
+    let server = Server::start().await;
+    let node = Node::start(&server, "[work]\njob_deadline = \"1s\"").await;
+    let caller = Caller::of(&server).await;
+    let running = caller.submit(json!({"model": "gated"})).await;
+    node.script.wait_for_runs(1).await;
+    let waiting = caller.submit(json!({"seed": 2})).await;
+    let job = caller.job_ended(&waiting).await;
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("failed"), &json!(0)), "{job}");
+    assert_eq!((&job["error"]["code"], &job["error"]["retryable"]), (&json!("deadline_exceeded"), &json!(true)));
+    node.script.gate.send_replace(true);
+    assert_eq!(caller.job_ended(&running).await["status"], "completed");
+    caller.queue_is_empty().await;
+    assert_eq!(node.script.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_no_node_has_taken_by_its_deadline_fails_too() {
+    let server = Server::start().await;
+    let node = Node::start(&server, "[work]\njob_deadline = \"1s\"\nlook_ahead = 1").await;
+    let caller = Caller::of(&server).await;
+    let running = caller.submit(json!({"model": "gated"})).await;
+    node.script.wait_for_runs(1).await;
+    let waiting = caller.submit(json!({"seed": 2})).await;
+    assert_eq!(caller.job_ended(&waiting).await["error"]["code"], "deadline_exceeded");
+    caller.held(5, 1).await;
+    node.script.gate.send_replace(true);
+    assert_eq!(caller.job_ended(&running).await["status"], "completed");
+    caller.queue_is_empty().await;
+    assert_eq!(node.script.runs(), 1);
+}

@@ -1,5 +1,5 @@
-//! The order in which the jobs that wait now would start: for positions, estimates of waiting times, and for
-//! choosing what another node may have.
+//! The order in which the jobs that wait here now would start: for choosing whose pictures and models are brought here,
+//! and what another node may have. What callers are told of their place is the whole region's (`service/line`).
 
 use std::cmp::Reverse;
 use std::collections::btree_set;
@@ -21,17 +21,6 @@ impl<K: Ord + Clone> JobQueue<K> {
             ids.len() < limit
         });
         ids
-    }
-
-    /// A job's place in that order, from 1; `None` if it does not wait. Costs what stands before it.
-    pub fn position(&self, id: JobId) -> Option<usize> {
-        self.turns.get(&id)?;
-        let mut position = 0;
-        self.walk(|waiting| {
-            position += 1;
-            waiting != id
-        });
-        Some(position)
     }
 
     /// Shows the jobs in order until `go_on` says no.
