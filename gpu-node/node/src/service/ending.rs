@@ -5,11 +5,13 @@ use std::time::Duration;
 use async_nats::jetstream::message::PublishMessage;
 use orfeas_protocol::problem::Code;
 use orfeas_protocol::view::JobError;
-use orfeas_protocol::{JobRecord, JobStatus};
+use orfeas_protocol::{JobId, JobRecord, JobStatus};
 
 use super::dead::DeadLetter;
 use super::entropy::now;
 use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
+use super::node::NodeContext;
+use super::objects::ObjectError;
 use super::records::{ChangeError, RecordError};
 use super::retry::Backoff;
 
@@ -80,6 +82,16 @@ pub(super) async fn give_back(attempt: &mut Attempt, wait: Duration) -> Settleme
     }
 }
 
+/// Removes a result that no record tells of: a start stored it, and before its record could say so the job was
+/// cancelled, or the node died and a later start failed. What is not removed now goes by its age.
+pub(super) async fn remove_result(node: &NodeContext, id: JobId) {
+    match node.bus.results.remove(&id.to_string()).await {
+        Ok(true) => tracing::info!(job = %id, "stored result of a job that did not complete removed"),
+        Ok(false) | Err(ObjectError::Superseded) => {}
+        Err(error) => tracing::debug!(job = %id, %error, "stored result not removed"),
+    }
+}
+
 /// Moves the record to an end, as its owner, and counts it.
 async fn end(
     attempt: &mut Attempt,
@@ -103,6 +115,9 @@ async fn end(
             tracing::info!(job = %job.id, status = status.as_str(), code = code.map(Code::as_str), "job ended");
             attempt.node.metrics.job_ended(job.job_type, status);
             attempt.foresight.ended(&attempt.node, &attempt.stored.record, &[]);
+            if attempt.may_have_been_run_before() {
+                remove_result(&attempt.node, attempt.id).await;
+            }
             Settlement::Ack
         }
         Err(error) => unended(attempt, error, Settlement::Redeliver(Backoff::JOB.jittered(1))),

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::scheduler::Lane;
 
@@ -67,6 +69,41 @@ impl Shared {
     }
 }
 
+/// For how long a lane is left to others that this node has passed a job on in: they are called at once, and this node
+/// looks at its lanes each second.
+const YIELD_FOR: Duration = Duration::from_secs(1);
+
+/// Lanes that are left to other nodes for a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Yielded {
+    until: Mutex<HashMap<Lane, Instant>>,
+}
+
+impl Yielded {
+    /// Leaves a lane to others.
+    pub(crate) fn to_others(&self, lane: Lane) {
+        self.lanes().insert(lane, Instant::now() + YIELD_FOR);
+    }
+
+    /// Whether a lane is left to others now.
+    pub(crate) fn is_to_others(&self, lane: Lane) -> bool {
+        let mut lanes = self.lanes();
+        match lanes.get(&lane) {
+            Some(until) if Instant::now() < *until => true,
+            Some(_) => {
+                lanes.remove(&lane);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Lane, Instant>> {
+        // No code that can panic runs under this lock.
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for HeldPlace {
     fn drop(&mut self) {
         let mut counts = self.shared.counts();
@@ -98,6 +135,16 @@ mod tests {
         held.freed().await;
         assert_eq!(held.room(lane(5)), 1);
         assert!(!held.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_is_left_to_others_for_a_moment() {
+        let lane = |priority: u8| Lane { channel: Channel::Stable, priority: priority.try_into().unwrap() };
+        let yielded = Yielded::default();
+        yielded.to_others(lane(5));
+        assert!(yielded.is_to_others(lane(5)) && !yielded.is_to_others(lane(6)));
+        tokio::time::advance(YIELD_FOR).await;
+        assert!(!yielded.is_to_others(lane(5)));
     }
 
     #[tokio::test]

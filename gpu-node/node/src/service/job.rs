@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
+use bytes::Bytes;
 use orfeas_protocol::problem::Code;
 use orfeas_protocol::view::JobError;
 use orfeas_protocol::{JobId, JobStatus};
@@ -34,6 +35,7 @@ use super::records::{ChangeError, RecordError, Stored};
 use super::retry::Backoff;
 use super::start::{Claim, Owner, Start, may_be_late};
 use super::verdict::{Verdict, after_failure, before_start};
+use super::worker::lane_in;
 use super::{ending, outcome};
 use crate::scheduler::{Admission, AdmitError, Candidate};
 
@@ -51,6 +53,8 @@ pub(super) enum Settlement {
     Terminate,
     /// Another delivery, now or later.
     Redeliver(Duration),
+    /// Another delivery, now or later, to another node that is known to be able.
+    PassOn(Duration),
     /// The message is another node's by now, or nobody can be reached: its ack wait decides.
     Leave,
 }
@@ -93,7 +97,7 @@ pub(super) struct Attempt {
     pub(super) start: Start,
     pub(super) active: ActiveGuard,
     pub(super) foresight: Foresight,
-    deliveries: i64,
+    pub(super) deliveries: i64,
 }
 
 /// Takes a message to its settlement.
@@ -109,7 +113,19 @@ pub(super) async fn deliver(node: Arc<NodeContext>, id: JobId, message: Message)
         settlement = run(node, id, active, deliveries) => settlement,
         never = keep_alive(&job, ack_wait) => match never {},
     };
-    settle(&job.message(), id, settlement).await;
+    let message = job.message();
+    match (settlement, lane_in(&message.subject, &node.bus.region.names().all_work())) {
+        (Settlement::PassOn(_), Some(lane)) => {
+            // Or this node would be the first to ask again.
+            node.yielded.to_others(lane);
+            settle(&message, id, settlement).await;
+            let subject = node.bus.region.names().wake(lane.channel, lane.priority);
+            if let Err(error) = node.bus.client().publish(subject, Bytes::new()).await {
+                tracing::debug!(job = %id, %error, "other nodes not called");
+            }
+        }
+        _ => settle(&message, id, settlement).await,
+    }
 }
 
 /// Tells the queue that the job is being worked on. Three times per ack wait, so that one may get lost.
@@ -156,6 +172,9 @@ impl Attempt {
     async fn run(mut self) -> Settlement {
         let job = &self.stored.record.job;
         if job.status.is_terminal() {
+            if job.status != JobStatus::Completed && self.may_have_been_run_before() {
+                ending::remove_result(&self.node, self.id).await;
+            }
             return Settlement::Ack;
         }
         let idle_deliveries = self.deliveries.saturating_sub(i64::from(job.attempt));
@@ -236,6 +255,11 @@ impl Attempt {
             // Only a refused job's picture is not wanted.
             (Err(None), Ok(_)) => Err(Interruption::Stopped(Stop::Draining)),
         }
+    }
+
+    /// Whether a start before this delivery may have come as far as a result.
+    pub(super) fn may_have_been_run_before(&self) -> bool {
+        self.deliveries > 1 || self.stored.record.job.attempt > 1
     }
 
     fn candidate(&self) -> Candidate {
@@ -337,7 +361,7 @@ async fn settle(message: &Message, id: JobId, settlement: Settlement) {
             Settlement::Leave => return,
             Settlement::Ack => message.ack().await,
             Settlement::Terminate => message.double_ack_with(AckKind::Term).await,
-            Settlement::Redeliver(wait) => {
+            Settlement::Redeliver(wait) | Settlement::PassOn(wait) => {
                 message.double_ack_with(AckKind::Nak((!wait.is_zero()).then_some(wait))).await
             }
         };

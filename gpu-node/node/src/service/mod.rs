@@ -91,6 +91,7 @@ use bus::{Bus, CALL_LIMIT};
 use convert::Converter;
 use endpoints::Endpoints;
 use figures::BusyMeter;
+use held::Yielded;
 use index::JobIndex;
 use line::Line;
 use node::NodeContext;
@@ -155,6 +156,7 @@ impl Service {
             models,
             scheduler,
             active: ActiveJobs::default(),
+            yielded: Yielded::default(),
             health: Health::default(),
             weights: Weights::new(mirror(config)),
             index: JobIndex::default(),

@@ -12,6 +12,7 @@ use super::active::ActiveJobs;
 use super::bus::Bus;
 use super::convert::Converter;
 use super::figures::BusyMeter;
+use super::held::Yielded;
 use super::index::JobIndex;
 use super::line::Line;
 use super::picture::Pictures;
@@ -39,6 +40,8 @@ pub(crate) struct NodeContext {
     pub(crate) models: ModelCache,
     pub(crate) scheduler: Scheduler,
     pub(crate) active: ActiveJobs,
+    /// Lanes that are left to others for a moment.
+    pub(crate) yielded: Yielded,
     /// What only a new process heals.
     pub(crate) health: Health,
     pub(crate) weights: Weights,

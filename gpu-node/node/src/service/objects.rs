@@ -256,6 +256,20 @@ impl Objects {
         written
     }
 
+    /// Removes an object; `false` if there is none.
+    pub(crate) async fn remove(&self, name: &str) -> Result<bool, ObjectError> {
+        let described = self.latest(name).await?.filter(|described| !described.info.deleted);
+        let Some(Described { info, version }) = described else { return Ok(false) };
+        let nuid = info.nuid.clone();
+        let mtime = Some(entropy::now());
+        let gone = ObjectInfo { size: 0, chunks: 0, digest: None, mtime, deleted: true, ..info };
+        self.publish_description(name, &gone, version).await?.await?;
+        if let Err(error) = self.stream.purge().filter(self.chunk_subject(&nuid)).await {
+            tracing::debug!(bucket = self.bucket, %error, "cannot remove old chunks; their age will");
+        }
+        Ok(true)
+    }
+
     async fn write(
         &self,
         name: &str,
@@ -293,15 +307,25 @@ impl Objects {
             deleted: false,
             metadata,
         };
-        let description = serde_json::to_vec(&info)
+        let described = self.publish_description(name, &info, expected.sequence()).await?;
+        while acks.next().await.transpose()?.is_some() {}
+        described.await
+    }
+
+    /// Sends a description that replaces the one of a sequence; gives the wait for its acknowledgement.
+    async fn publish_description(
+        &self,
+        name: &str,
+        info: &ObjectInfo,
+        replaced: u64,
+    ) -> Result<impl Future<Output = Result<(), ObjectError>> + use<>, ObjectError> {
+        let description = serde_json::to_vec(info)
             .map_err(|error| ObjectError::unavailable("describe the object", Box::new(error)))?;
         let mut headers = HeaderMap::new();
         headers.insert(NATS_ROLLUP, "sub");
-        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.sequence().to_string());
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, replaced.to_string());
         let message = PublishMessage::build().payload(description.into()).headers(headers);
-        let described = acknowledged(self.publish(self.description_subject(name), message).await?);
-        while acks.next().await.transpose()?.is_some() {}
-        described.await
+        Ok(acknowledged(self.publish(self.description_subject(name), message).await?))
     }
 
     async fn publish(

@@ -26,7 +26,7 @@ use orfeas_protocol::view::{Bounds, JobResult, ModelChoice};
 use orfeas_protocol::{JobStatus, Sha256Digest};
 use tokio::time::Instant;
 
-use super::ending::unended;
+use super::ending::{remove_result, unended};
 use super::entropy::now;
 use super::job::{Attempt, CHANGE_LIMIT, Refusal, Settlement};
 use super::objects::{ObjectError, Version};
@@ -66,6 +66,9 @@ pub(super) async fn store(attempt: &mut Attempt, generated: Generated) -> Settle
             }
             Err(StoreError::Refused(refusal)) => {
                 tracing::info!(job = %attempt.id, ?refusal, "result dropped");
+                if matches!(refusal, Refusal::Ended(JobStatus::Cancelled | JobStatus::Failed)) {
+                    remove_result(&attempt.node, attempt.id).await;
+                }
                 let nothing_left = Settlement::Ack;
                 return unended(attempt, ChangeError::Refused(refusal), nothing_left);
             }

@@ -149,7 +149,8 @@ impl Worker {
         if leaves_to_others {
             return None;
         }
-        self.lanes.next_of(|lane| self.held.is_low(lane))
+        let yielded = &self.node.yielded;
+        self.lanes.next_of(|lane| self.held.is_low(lane) && !yielded.is_to_others(lane))
     }
 
     /// Every lane is worth a question again; and if the last time gave nothing, others may have what we could do.
@@ -264,7 +265,7 @@ fn lane_of(region: &Region, subject: &Subject) -> Option<Lane> {
 }
 
 /// The lane in a subject below a pattern that ends in `>`.
-fn lane_in(subject: &Subject, pattern: &str) -> Option<Lane> {
+pub(super) fn lane_in(subject: &Subject, pattern: &str) -> Option<Lane> {
     let rest = subject.strip_prefix(pattern.strip_suffix('>')?)?;
     let (channel, priority) = rest.split_once('.')?;
     let level: u8 = priority.parse().ok()?;

@@ -50,6 +50,27 @@ async fn a_job_that_another_version_takes_over_is_made_by_that_version_alone_and
 }
 
 #[tokio::test]
+async fn a_result_that_a_dead_node_has_stored_is_removed_if_the_job_is_cancelled_then() {
+    let server = Server::start().await;
+    let node = Node::start(&server, IMPATIENT).await;
+    let caller = Caller::of(&server).await;
+    let id = caller.submit(json!({"model": "gated"})).await;
+    caller.job_when(&id, "the job runs", |job| job["status"] == "processing").await;
+    node.kill();
+    // As if it had come one step further.
+    let results = caller.jetstream.get_object_store("orfeas_results_local").await.unwrap();
+    results.put(id.as_str(), &mut b"glTF".as_slice()).await.unwrap();
+    assert!(caller.result(&id).await.is_some());
+    let node = Node::start(&server, IMPATIENT).await;
+    caller.cancel(&id).await;
+    let job = caller.job_ended(&id).await;
+    assert_eq!(job["status"], "cancelled", "{job}");
+    caller.queue_is_empty().await;
+    assert_eq!(caller.result(&id).await, None);
+    assert_eq!(node.script.runs(), 0);
+}
+
+#[tokio::test]
 async fn a_job_that_takes_its_nodes_down_is_given_up() {
     let server = Server::start().await;
     let settings = format!("{IMPATIENT}\nattempts_max = 2");

@@ -1,5 +1,7 @@
 //! What the node's scheduler shows to callers and to other nodes.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::harness::{Caller, Node, Server, body, picture, until};
@@ -57,10 +59,15 @@ async fn a_job_that_is_too_large_for_one_node_runs_on_another() {
         (nodes.get("large").await.ok()??.len() > 1).then_some(())
     })
     .await;
-    let id = caller.submit(json!({"model": "huge"})).await;
-    let job = caller.job_ended(&id).await;
-    assert_eq!((&job["status"], &job["node"]), (&json!("completed"), &json!("large")), "{job}");
-    assert_eq!((small.script.runs(), large.script.runs()), (0, 1));
+    // Whichever node meets a job first: a hand-over takes no back-off.
+    for _ in 0..5 {
+        let submitted = Instant::now();
+        let id = caller.submit(json!({"model": "huge"})).await;
+        let job = caller.job_ended(&id).await;
+        assert_eq!((&job["status"], &job["node"]), (&json!("completed"), &json!("large")), "{job}");
+        assert!(submitted.elapsed() < Duration::from_secs(3), "{:?}", submitted.elapsed());
+    }
+    assert_eq!((small.script.runs(), large.script.runs()), (0, 5));
 }
 
 #[tokio::test]

@@ -6,7 +6,12 @@ use orfeas_protocol::{JobOptions, Region, Sha256Digest, TenantId};
 use super::*;
 
 fn record(n: u8, priority: u8, channel: Channel) -> JobRecord {
-    let at = Timestamp::from_unix_ms(1_000 + u64::from(n));
+    record_of(n, priority, channel, Duration::from_secs(10))
+}
+
+/// Of a job that has waited for so long.
+fn record_of(n: u8, priority: u8, channel: Channel, waited: Duration) -> JobRecord {
+    let at = Timestamp::from_unix_ms(now().unix_ms() - waited.as_millis() as u64 + u64::from(n));
     let options = JobOptions { priority: priority.try_into().unwrap(), ..JobOptions::default() };
     let new = NewJob {
         id: JobId::new(at, [n; 10]),
@@ -110,4 +115,14 @@ fn a_new_place_or_another_time_is_news_and_the_same_is_not() {
     assert!(is_news(open, 3, Some(&told(12.0))));
     assert!(!is_news(open, 3, Some(&told(10.4))));
     assert!(is_news(open, 3, None), "it is not known any more");
+}
+
+#[test]
+fn a_job_that_has_waited_for_long_has_risen_as_it_has_in_the_nodes_queues() {
+    let old = record_of(1, 1, Channel::Stable, Duration::from_secs(300));
+    let urgent = record(2, 10, Channel::Stable);
+    let young = record(3, 1, Channel::Stable);
+    let (line, history) = line(&[&old, &urgent, &young]);
+    let place = |record: &JobRecord| line.before(record.job.id, &[], &history).unwrap().0;
+    assert_eq!([&old, &urgent, &young].map(place), [0, 1, 2]);
 }
