@@ -6,6 +6,11 @@
 //! event, which is the overhead of scheduling alone. Throughput: a backlog of jobs whose records and messages are
 //! written in bulk before the node starts, from the first start to the last completion; the line gives the mean
 //! time per job at that rate, in the two columns for percentiles, as there is one run.
+//!
+//! The floor: one publish at a time to a stream of the same server, which is one flush of the disk, and a flood of them,
+//! which is what one stream takes at most. A no-op job makes five flushes on the server: two of the results' stream
+//! (chunk and description) and one each of the records', the work queue's and the history's; of these, three follow
+//! each other between its acceptance and its completion.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -28,6 +33,12 @@ const WARM_UP: usize = 50;
 const RUNS: usize = 500;
 /// The backlog of the throughput run.
 const BACKLOG: usize = 5_000;
+/// Flushed publishes of the floor, one at a time.
+const FLOOR_RUNS: usize = 300;
+/// Flushed publishes of the floor, at one time.
+const FLOOR_FLOOD: usize = 1_000;
+/// About a job's record.
+const FLOOR_BYTES: usize = 1_500;
 /// Publishes in flight while the backlog is written.
 const IN_FLIGHT: usize = 256;
 /// A backlog that is not worked off by then never will be.
@@ -45,14 +56,46 @@ fn main() {
         let picture = pictures::png(32, 1);
         store(&stack, &picture).await;
         let digest = Sha256Digest::of(&picture);
+        floor(&client, "before").await;
         one_at_a_time(&client, digest).await;
         backlog(&mut stack, &client, digest, picture.len()).await;
+        floor(&client, "after").await;
     });
 }
 
 async fn store(stack: &Stack, picture: &[u8]) {
     let response = stack.client().post_raw("/api/uploads", "image/png", picture.to_vec()).await;
     response.error_for_status().unwrap();
+}
+
+/// What the server's disk gives: the time of one acknowledged publish, and how many one stream takes per second.
+async fn floor(client: &Client, when: &str) {
+    let jetstream = jetstream::new(client.clone());
+    let config = jetstream::stream::Config {
+        name: "FLOOR".to_owned(),
+        subjects: vec!["floor".to_owned()],
+        ..jetstream::stream::Config::default()
+    };
+    jetstream.create_stream(config).await.unwrap();
+    let payload = bytes::Bytes::from(vec![b'x'; FLOOR_BYTES]);
+    let mut times = Vec::new();
+    for _ in 0..FLOOR_RUNS {
+        let began = Instant::now();
+        jetstream.publish("floor", payload.clone()).await.unwrap().await.unwrap();
+        times.push(began.elapsed());
+    }
+    report(&format!("flushed_publish_{when}"), &times);
+    let began = Instant::now();
+    let mut acks = Vec::new();
+    for _ in 0..FLOOR_FLOOD {
+        acks.push(jetstream.publish("floor", payload.clone()).await.unwrap());
+    }
+    for ack in acks {
+        ack.await.unwrap();
+    }
+    let rate = FLOOR_FLOOD as f64 / began.elapsed().as_secs_f64();
+    println!("# {when}: one stream takes {rate:.0} flushed messages/s, so that results allow {:.0} jobs/s", rate / 2.0);
+    jetstream.delete_stream("FLOOR").await.unwrap();
 }
 
 async fn one_at_a_time(client: &Client, digest: Sha256Digest) {

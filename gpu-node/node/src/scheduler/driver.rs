@@ -270,10 +270,15 @@ impl Shared {
 
     /// The model to load while another job has the device: of a job whose turn is near, if there is room for both.
     fn near_model(&self, state: &State) -> Option<String> {
+        if state.loading.is_some() {
+            return None;
+        }
         let near = state.seats.iter().filter(|(_, seat)| *seat.near.borrow());
         let mut wants = Wants::default();
         for job in near.filter_map(|(id, _)| state.queue.get(*id)) {
-            self.fit(&job.kind, state.loading.as_deref(), &state.missing, &mut wants);
+            if !self.models.is_warm(&job.kind.family) {
+                self.fit(&job.kind, None, &state.missing, &mut wants);
+            }
         }
         wants.model
     }
@@ -304,7 +309,9 @@ async fn bring(shared: Arc<Shared>, family: String) {
     let mut state = shared.state();
     state.loading = None;
     match &lease {
-        Ok(_) => drop(state.missing.remove(&family)),
+        Ok(_) => {
+            state.missing.remove(&family);
+        }
         Err(error) => {
             tracing::debug!(family, %error, "model did not come; the job that wants it says why");
             state.missing.insert(family);

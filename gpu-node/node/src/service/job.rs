@@ -110,7 +110,7 @@ pub(super) async fn deliver(node: Arc<NodeContext>, id: JobId, message: Message)
     let job = active.clone();
     let ack_wait = node.work.ack_wait;
     let settlement = tokio::select! {
-        settlement = run(node, id, active, deliveries) => settlement,
+        settlement = run(node.clone(), id, active, deliveries) => settlement,
         never = keep_alive(&job, ack_wait) => match never {},
     };
     let message = job.message();

@@ -263,7 +263,7 @@ impl Objects {
         let nuid = info.nuid.clone();
         let mtime = Some(entropy::now());
         let gone = ObjectInfo { size: 0, chunks: 0, digest: None, mtime, deleted: true, ..info };
-        self.publish_description(name, &gone, version).await?.await?;
+        acknowledged(self.publish_description(name, &gone, version).await?).await?;
         if let Err(error) = self.stream.purge().filter(self.chunk_subject(&nuid)).await {
             tracing::debug!(bucket = self.bucket, %error, "cannot remove old chunks; their age will");
         }
@@ -307,25 +307,25 @@ impl Objects {
             deleted: false,
             metadata,
         };
-        let described = self.publish_description(name, &info, expected.sequence()).await?;
+        let described = acknowledged(self.publish_description(name, &info, expected.sequence()).await?);
         while acks.next().await.transpose()?.is_some() {}
         described.await
     }
 
-    /// Sends a description that replaces the one of a sequence; gives the wait for its acknowledgement.
+    /// Sends a description that is to replace the one of a sequence.
     async fn publish_description(
         &self,
         name: &str,
         info: &ObjectInfo,
         replaced: u64,
-    ) -> Result<impl Future<Output = Result<(), ObjectError>> + use<>, ObjectError> {
+    ) -> Result<PublishAckFuture, ObjectError> {
         let description = serde_json::to_vec(info)
             .map_err(|error| ObjectError::unavailable("describe the object", Box::new(error)))?;
         let mut headers = HeaderMap::new();
         headers.insert(NATS_ROLLUP, "sub");
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, replaced.to_string());
         let message = PublishMessage::build().payload(description.into()).headers(headers);
-        Ok(acknowledged(self.publish(self.description_subject(name), message).await?))
+        self.publish(self.description_subject(name), message).await
     }
 
     async fn publish(
