@@ -1,7 +1,7 @@
 //! The driver with a scripted engine: the real queue, memory and model cache.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,8 +43,8 @@ const FAMILIES: [(&str, u64, u64); 7] = [
 
 struct Source {
     weights: (&'static str, u64, u64),
-    /// Loads of the family `slow` end when this is let go of.
-    slow: Arc<Mutex<()>>,
+    /// Loads of the family `slow` end when the sender of this is gone.
+    slow: Arc<Mutex<mpsc::Receiver<()>>>,
 }
 
 impl ModelSource for Source {
@@ -70,7 +70,7 @@ impl ModelSource for Source {
             return Err(PipelineError::WeightsMissing("broken".to_owned()));
         }
         if self.family() == "slow" {
-            drop(self.slow.lock().unwrap());
+            assert!(self.slow.lock().unwrap().recv().is_err(), "nothing is ever sent");
         }
         Ok(LoadedModel::hollow())
     }
@@ -81,7 +81,8 @@ struct Scripted {
     installed: Mutex<Vec<ModelKey>>,
     ends: Semaphore,
     running: AtomicUsize,
-    slow: Arc<Mutex<()>>,
+    slow: Arc<Mutex<mpsc::Receiver<()>>>,
+    slow_loads: Mutex<Option<mpsc::Sender<()>>>,
     peak_bytes: u64,
     leaked_bytes: u64,
 }
@@ -165,11 +166,13 @@ impl Bed {
     }
 
     fn with(policy: Policy, peak_bytes: u64, leaked_bytes: u64) -> Self {
+        let (slow_loads, slow) = mpsc::channel();
         let engine = Arc::new(Scripted {
             installed: Mutex::default(),
             ends: Semaphore::new(0),
             running: AtomicUsize::new(0),
-            slow: Arc::default(),
+            slow: Arc::new(Mutex::new(slow)),
+            slow_loads: Mutex::new(Some(slow_loads)),
             peak_bytes,
             leaked_bytes,
         });
@@ -434,7 +437,6 @@ async fn on_its_way(bed: &Bed, family: &str) {
 async fn while_a_model_loads_jobs_of_loaded_ones_have_the_device_within_the_bound() {
     let bed = Bed::new(Policy { bypass_max: 2, ..Policy::default() });
     drop(bed.lease("light").await);
-    let slow_load = bed.engine.slow.lock().unwrap();
     let mut first = Box::pin(bed.scheduler.admit(candidate(1, "slow")));
     assert!(futures::poll!(first.as_mut()).is_pending());
     timeout(PATIENCE, on_its_way(&bed, "slow")).await.unwrap();
@@ -446,7 +448,7 @@ async fn while_a_model_loads_jobs_of_loaded_ones_have_the_device_within_the_boun
     let mut fourth = Box::pin(bed.scheduler.admit(candidate(4, "light")));
     assert!(futures::poll!(fourth.as_mut()).is_pending());
     assert!(futures::poll!(first.as_mut()).is_pending());
-    drop(slow_load);
+    bed.engine.slow_loads.lock().unwrap().take();
     let first = timeout(PATIENCE, first).await.unwrap().unwrap();
     assert!(bed.scheduler.models().is_warm("slow"), "its model is there when it gets the device");
     assert!(futures::poll!(fourth.as_mut()).is_pending());
