@@ -94,7 +94,10 @@ async fn floor(client: &Client, when: &str) {
         ack.await.unwrap();
     }
     let rate = FLOOR_FLOOD as f64 / began.elapsed().as_secs_f64();
-    println!("# {when}: one stream takes {rate:.0} flushed messages/s, so that results allow {:.0} jobs/s", rate / 2.0);
+    println!(
+        "# {when}: one stream takes {rate:.0} flushed messages/s, so that results allow {:.0} jobs/s",
+        rate / 2.0
+    );
     jetstream.delete_stream("FLOOR").await.unwrap();
 }
 

@@ -29,7 +29,9 @@ impl NodeTarget {
 fn line(reply: &NodeReply) -> String {
     let NodeReply { node, state, changed, jobs_running, jobs_waiting, jobs_handed_back } = reply;
     let before = if *changed { "" } else { " as before" };
-    format!("{node}: {state}{before}; {jobs_running} run, {jobs_waiting} wait, {jobs_handed_back} handed back")
+    format!(
+        "{node}: {state}{before}; {jobs_running} run, {jobs_waiting} wait, {jobs_handed_back} handed back"
+    )
 }
 
 #[cfg(test)]

@@ -175,13 +175,7 @@ impl Shared {
     ///
     /// A model that has to be loaded is loaded first: the device is for others meanwhile. One without weights comes at
     /// once, and one that did not come would not be any better for a wait.
-    fn fit(
-        &self,
-        kind: &Kind,
-        loading: Option<&str>,
-        missing: &HashSet<String>,
-        wants: &mut Wants,
-    ) -> Fit {
+    fn fit(&self, kind: &Kind, loading: Option<&str>, missing: &HashSet<String>, wants: &mut Wants) -> Fit {
         // No such family: the job starts, and its lease says so.
         let Some(source) = self.models.source(&kind.family) else { return Fit::Warm };
         let is_warm = self.models.is_warm(&kind.family);

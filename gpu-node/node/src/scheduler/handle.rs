@@ -103,13 +103,8 @@ impl Scheduler {
         state.queue.submit(queued, shared.now())?;
         state.seats.insert(candidate.id, Seat { answer: sender, near });
         drop(state);
-        let ticket = Ticket {
-            shared: shared.clone(),
-            id: candidate.id,
-            kind,
-            answer: Some(answer),
-            near: near_seen,
-        };
+        let ticket =
+            Ticket { shared: shared.clone(), id: candidate.id, kind, answer: Some(answer), near: near_seen };
         shared.pump();
         Ok(ticket)
     }

@@ -400,7 +400,10 @@ async fn each_try_runs_under_a_reservation_of_what_it_takes() {
     let other = bed.scheduler.memory().vram().try_reserve(200 * MIB).unwrap();
     // As much as before is not there any more: the try fails before it touches the device.
     let run = admission.run(&lease, request(), Box::new(Silent)).await;
-    assert!(matches!(run.outcome, Err(PipelineError::OutOfMemory(ref why)) if why.contains("available")), "{run:?}");
+    assert!(
+        matches!(run.outcome, Err(PipelineError::OutOfMemory(ref why)) if why.contains("available")),
+        "{run:?}"
+    );
     assert_eq!((bed.promised_mib(), bed.engine.ends.available_permits()), (320 + 192 + 200, 1));
     drop(other);
     admission.run(&lease, request(), Box::new(Silent)).await;
@@ -426,7 +429,8 @@ async fn an_idle_model_makes_way_for_a_try_that_takes_more_than_the_one_before()
 async fn on_its_way(bed: &Bed, family: &str) {
     let models = bed.scheduler.models();
     let mut changes = models.changes();
-    let is_loading = || models.views().iter().any(|view| view.family == family && view.state == ModelState::Loading);
+    let is_loading =
+        || models.views().iter().any(|view| view.family == family && view.state == ModelState::Loading);
     while !is_loading() {
         // A load begins without a change that is told.
         let _ = timeout(Duration::from_millis(5), changes.changed()).await;

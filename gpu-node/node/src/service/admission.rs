@@ -44,9 +44,7 @@ pub(super) async fn not_admitted(attempt: &Attempt, error: AdmitError) -> Result
             tracing::info!(job = %attempt.id, "no room on this device; the job goes back into the queue");
             Ok(Settlement::Redeliver(Backoff::JOB.jittered(2)))
         }
-        AdmitError::Expired => {
-            Err(Verdict::Fail(past_deadline()))
-        }
+        AdmitError::Expired => Err(Verdict::Fail(past_deadline())),
         AdmitError::NeverFits { needed_bytes, ceiling_bytes } => {
             let channel = attempt.stored.record.job.channel;
             match inventory::fits_elsewhere(&attempt.node, channel, needed_bytes).await {

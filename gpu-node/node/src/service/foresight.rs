@@ -42,8 +42,7 @@ impl Foresight {
         let traits = ImageTraits::of(&record.job.input);
         let settings = decide(&node.history, record, &traits);
         // A family that is not here is left to admission.
-        let ever_fits =
-            |settings: &Settings| node.scheduler.can_ever_process(Some(family), settings).is_ok();
+        let ever_fits = |settings: &Settings| node.scheduler.can_ever_process(Some(family), settings).is_ok();
         let settings = within_means(settings, ever_fits);
         let kind = kind_of(family, &settings, &traits);
         // The upper half of a UUIDv7 is the time; a fresh draw is as good as any.

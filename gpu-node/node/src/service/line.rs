@@ -69,7 +69,12 @@ enum State {
 impl Open {
     /// The order in which waiting jobs start: that of the nodes' queues ([`JobQueue`](crate::scheduler::queue::JobQueue)),
     /// but for what differs from node to node: what tenants have used there, what is loaded and what fits.
-    fn turn(&self, id: JobId, policy: &Policy, now: Timestamp) -> (std::cmp::Reverse<usize>, Timestamp, JobId) {
+    fn turn(
+        &self,
+        id: JobId,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> (std::cmp::Reverse<usize>, Timestamp, JobId) {
         let band = policy.band(self.priority, now.since(self.created_at));
         (std::cmp::Reverse(band), self.created_at, id)
     }

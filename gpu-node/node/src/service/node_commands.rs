@@ -92,7 +92,9 @@ pub(crate) async fn listen(node: &NodeContext) -> Result<Subscriber, async_nats:
 pub(crate) async fn serve(node: Arc<NodeContext>, mut commands: Subscriber) {
     while let Some(message) = commands.next().await {
         let verb = commands::verb(&message);
-        let Some(verb) = NodeVerb::ALL.into_iter().find(|known| Some(known.as_str()) == verb) else { continue };
+        let Some(verb) = NodeVerb::ALL.into_iter().find(|known| Some(known.as_str()) == verb) else {
+            continue;
+        };
         let command = if message.payload.is_empty() {
             Ok(NodeCommand::default())
         } else {

@@ -35,10 +35,7 @@ pub(super) enum Start {
         at: Timestamp,
     },
     /// On its way, on a task of its own: who waits for it may be cut off, the write may not.
-    Writing {
-        at: Timestamp,
-        write: JoinHandle<(Stored, Result<(), ChangeError<Refusal>>)>,
-    },
+    Writing { at: Timestamp, write: JoinHandle<(Stored, Result<(), ChangeError<Refusal>>)> },
     /// The record says so.
     Written,
 }

@@ -61,7 +61,11 @@ async fn a_drained_node_hands_back_what_waits_and_another_takes_it() {
     let waiting = [caller.submit(json!({"seed": 2})).await, caller.submit(json!({"seed": 3})).await];
     caller.held(5, 3).await;
     let drained = tell(&caller, "drain", json!({"node": "test"})).await;
-    assert_eq!((&drained["state"], &drained["jobs_handed_back"]), (&json!("draining"), &json!(2)), "{drained}");
+    assert_eq!(
+        (&drained["state"], &drained["jobs_handed_back"]),
+        (&json!("draining"), &json!(2)),
+        "{drained}"
+    );
     caller.held(5, 1).await;
     // The first node's gate is still shut: whatever ends now has run on the second.
     let other = Node::start(&server, "node_id = \"other\"").await;
@@ -91,6 +95,10 @@ async fn a_command_that_makes_no_sense_is_a_problem_and_one_for_another_node_is_
     let elsewhere = json!({"node": "another"}).to_string();
     caller.client.publish("orfeas.local.nodes.pause", elsewhere.into()).await.unwrap();
     let refused = tell(&caller, "pause", json!({"family": "ok"})).await;
-    assert_eq!((&refused["code"], &refused["node"]), (&json!("invalid_request"), &json!("test")), "{refused}");
+    assert_eq!(
+        (&refused["code"], &refused["node"]),
+        (&json!("invalid_request"), &json!("test")),
+        "{refused}"
+    );
     assert_eq!(node.readiness().obstacle(), None);
 }

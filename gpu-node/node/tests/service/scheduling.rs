@@ -80,7 +80,10 @@ async fn a_job_that_waits_beyond_its_deadline_fails_and_one_that_runs_goes_on() 
     let waiting = caller.submit(json!({"seed": 2})).await;
     let job = caller.job_ended(&waiting).await;
     assert_eq!((&job["status"], &job["attempt"]), (&json!("failed"), &json!(0)), "{job}");
-    assert_eq!((&job["error"]["code"], &job["error"]["retryable"]), (&json!("deadline_exceeded"), &json!(true)));
+    assert_eq!(
+        (&job["error"]["code"], &job["error"]["retryable"]),
+        (&json!("deadline_exceeded"), &json!(true))
+    );
     node.script.gate.send_replace(true);
     assert_eq!(caller.job_ended(&running).await["status"], "completed");
     caller.queue_is_empty().await;
