@@ -108,7 +108,7 @@ async fn the_wait_for_a_cancelled_run_to_stop_is_measured_by_its_stage() {
     let node = Node::start(&server, "").await;
     let caller = Caller::of(&server).await;
     let id = caller.submit(json!({"model": "gated"})).await;
-    node.script.wait_for_runs(1).await;
+    caller.job_when(&id, "the job runs", |job| job["status"] == "processing").await;
     caller.cancel(&id).await;
     assert_eq!(caller.job_ended(&id).await["status"], "cancelled");
     let text = node.metrics.exposition().unwrap();

@@ -29,11 +29,12 @@ async fn urgent_jobs_overtake_those_that_wait() {
     for (seed, priority) in [(2, 1), (3, 5), (4, 5), (5, 10)] {
         caller.submit(json!({"seed": seed, "priority": priority})).await;
     }
+    for (priority, messages) in [(1, 1), (5, 3), (10, 1)] {
+        caller.held(priority, messages).await;
+    }
     node.script.gate.send_replace(true);
     node.script.wait_for_runs(5).await;
     let began = node.script.began.lock().unwrap().clone();
-    // The two places beside the running job were taken by the first that came; among what is left in the
-    // queue the most urgent comes first, and it overtakes those two on the way to the device.
     let position = |seed| began.iter().position(|began| *began == seed).unwrap();
     assert_eq!(position(1), 0);
     assert!(position(5) < position(4), "{began:?}");

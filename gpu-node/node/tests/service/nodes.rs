@@ -66,7 +66,6 @@ async fn a_drained_node_hands_back_what_waits_and_another_takes_it() {
         (&json!("draining"), &json!(2)),
         "{drained}"
     );
-    caller.held(5, 1).await;
     // The first node's gate is still shut: whatever ends now has run on the second.
     let other = Node::start(&server, "node_id = \"other\"").await;
     for id in &waiting {
