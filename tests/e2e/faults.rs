@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
+use orfeas_tests::faults::audit::{SETTLE_LIMIT, audit};
 use orfeas_tests::faults::{Scenario, run_and_tell};
 use orfeas_tests::pictures;
 use orfeas_tests::stack::{Stack, StackOptions};
 use orfeas_tests::wait;
+use serde_json::Value;
 
 const IMPATIENT: StackOptions<'static> =
     StackOptions { node: &["--ack-wait", "2s"], edge: &[], store: None, environment: &[] };
@@ -75,6 +77,59 @@ async fn programs_that_are_asked_to_stop_stop() {
     client.job_ended(job["id"].as_str().unwrap()).await;
     assert!(stack.edge.process.stop(), "the edge ends with success");
     assert!(stack.node.as_mut().unwrap().process.stop(), "the node ends with success");
+}
+
+/// Nobody works any more: what has not ended does not end.
+const NOBODY_LIMIT: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn an_auditor_finds_what_is_lost_doubled_or_left_behind() {
+    let options = StackOptions { node: &["--noop-family"], ..StackOptions::default() };
+    let mut stack = Stack::start_with(options).await;
+    let (http, bus) = (stack.client(), stack.bus.connect().await);
+    let mut ids = Vec::new();
+    for marker in 0..5 {
+        let job = http.submit_png(pictures::png(64, marker), &[("model", "noop")]).await;
+        ids.push(job["id"].as_str().unwrap().to_owned());
+    }
+    let found = audit(&ids, &http, &bus, SETTLE_LIMIT).await;
+    assert_eq!(found.by_status.get("completed"), Some(&5), "{found:?}");
+    assert_eq!([found.lost, found.duplicated, found.stuck], [const { Vec::<String>::new() }; 3]);
+
+    stack.kill_node();
+    let jetstream = async_nats::jetstream::new(bus.clone());
+    let records = jetstream.get_key_value("orfeas_jobs_local").await.unwrap();
+    let change = async |id: &str, field: &str, value: &str| {
+        let mut record: Value = serde_json::from_slice(&records.get(id).await.unwrap().unwrap()).unwrap();
+        *record.pointer_mut(field).unwrap() = value.into();
+        records.put(id, record.to_string().into()).await.unwrap();
+    };
+    let [gone, altered, doubled, reopened, _sound] = &ids[..] else { unreachable!() };
+    records.purge(gone).await.unwrap();
+    change(altered, "/result/sha256", &"0".repeat(64)).await;
+    change(reopened, "/status", "processing").await;
+    // The same description of the result once more.
+    let store = jetstream.get_stream("OBJ_orfeas_results_local").await.unwrap();
+    let mut descriptions = store.info_with_subjects("$O.orfeas_results_local.M.>").await.unwrap();
+    while let Some((subject, _)) = descriptions.try_next().await.unwrap() {
+        let description = store.get_last_raw_message_by_subject(&subject).await.unwrap().payload;
+        let name = serde_json::from_slice::<Value>(&description).unwrap()["name"].clone();
+        if name == *doubled {
+            jetstream.publish(subject, description).await.unwrap().await.unwrap();
+        }
+    }
+    let message = jetstream.publish("orfeas.local.jobs.stable.5", gone.clone().into()).await.unwrap();
+    message.await.unwrap();
+
+    let found = audit(&ids, &http, &bus, NOBODY_LIMIT).await;
+    let named = |defects: &[String]| -> Vec<String> {
+        ids.iter().filter(|id| defects.iter().any(|defect| defect.starts_with(*id))).cloned().collect()
+    };
+    // A result whose job has no record, or does not say that it has completed, is one too many.
+    assert_eq!(named(&found.lost), [gone, altered].map(String::clone), "{found:?}");
+    assert_eq!(named(&found.duplicated), [gone, doubled, reopened].map(String::clone), "{found:?}");
+    assert_eq!(named(&found.stuck), std::slice::from_ref(reopened), "{found:?}");
+    assert!(found.stuck.iter().any(|defect| defect.contains("queue holds Some(1)")), "{found:?}");
 }
 
 /// Jobs of a scenario's short form: some three seconds of submissions. `cargo xtask faults` is the long form.

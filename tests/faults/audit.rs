@@ -29,7 +29,7 @@ pub struct Findings {
     pub lost: Vec<String>,
     /// Names in the results store with more than one description, and results of jobs that did not complete.
     pub duplicated: Vec<String>,
-    /// Jobs that have not ended within [`SETTLE_LIMIT`], and messages that are left in the work queue.
+    /// Jobs that have not ended in time, and messages that are left in the work queue.
     pub stuck: Vec<String>,
     /// Chunks that no description points to: what a node that was killed in mid-write leaves. They are no
     /// result, nobody can read them, and their age removes them.
@@ -40,12 +40,12 @@ pub struct Findings {
     pub settled_after: Duration,
 }
 
-/// Waits for the ends, then checks everything.
-pub async fn audit(acknowledged: &[String], http: &HttpClient, client: &Client) -> Findings {
+/// Waits for the ends, `limit` at the most, then checks everything.
+pub async fn audit(acknowledged: &[String], http: &HttpClient, client: &Client, limit: Duration) -> Findings {
     let jetstream = jetstream::new(client.clone());
     let mut findings = Findings::default();
     let began = Instant::now();
-    let records = settle(&jetstream, began).await;
+    let records = settle(&jetstream, began, limit).await;
     findings.settled_after = began.elapsed();
     for (id, job) in &records {
         let status = job["status"].as_str().unwrap_or_default();
@@ -56,7 +56,7 @@ pub async fn audit(acknowledged: &[String], http: &HttpClient, client: &Client) 
         }
     }
     findings.lost.extend(acknowledged.iter().filter(|id| !records.contains_key(*id)).cloned());
-    check_queue(&jetstream, &mut findings).await;
+    check_queue(&jetstream, &mut findings, limit).await;
     check_store(&jetstream, &records, &mut findings).await;
     for id in acknowledged.iter().filter(|id| records.contains_key(*id)) {
         if let Err(problem) = check_http(http, id, &records[id]).await {
@@ -67,7 +67,7 @@ pub async fn audit(acknowledged: &[String], http: &HttpClient, client: &Client) 
 }
 
 /// Waits until every record is terminal or the limit has passed, and returns the records.
-async fn settle(jetstream: &jetstream::Context, began: Instant) -> HashMap<String, Value> {
+async fn settle(jetstream: &jetstream::Context, began: Instant, limit: Duration) -> HashMap<String, Value> {
     loop {
         let records =
             match tokio::time::timeout(CALL_LIMIT, messages(jetstream, "KV_orfeas_jobs_local")).await {
@@ -76,7 +76,7 @@ async fn settle(jetstream: &jetstream::Context, began: Instant) -> HashMap<Strin
             };
         let ended = |job: &Value| is_terminal(job["status"].as_str().unwrap_or_default());
         let all_ended = !records.is_empty() && records.values().all(ended);
-        if all_ended || began.elapsed() > SETTLE_LIMIT {
+        if all_ended || began.elapsed() > limit {
             return records;
         }
         tokio::time::sleep(POLL).await;
@@ -113,14 +113,14 @@ fn records(messages: &[Raw]) -> HashMap<String, Value> {
 }
 
 /// The work queue is empty: nothing would run a job once more.
-async fn check_queue(jetstream: &jetstream::Context, findings: &mut Findings) {
+async fn check_queue(jetstream: &jetstream::Context, findings: &mut Findings, limit: Duration) {
     let began = Instant::now();
     loop {
         let left = async { jetstream.get_stream("ORFEAS_JOBS_LOCAL").await.ok()?.info().await.ok().cloned() };
         let left = left.await.map(|info| info.state.messages);
         match left {
             Some(0) => return,
-            _ if began.elapsed() > SETTLE_LIMIT => {
+            _ if began.elapsed() > limit => {
                 findings.stuck.push(format!("the work queue holds {left:?} messages"));
                 return;
             }

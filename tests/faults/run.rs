@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::audit::audit;
+use super::audit::{SETTLE_LIMIT, audit};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::load::submit;
@@ -68,7 +68,7 @@ pub async fn run(plan: Plan) -> Row {
     }
     let submitted = load.await.unwrap();
     let client = stack.bus.connect().await;
-    let findings = audit(&submitted.acknowledged, &stack.client(), &client).await;
+    let findings = audit(&submitted.acknowledged, &stack.client(), &client, SETTLE_LIMIT).await;
     let wall = began.elapsed();
     let (views, violations) = witness.finish();
     let row = Row { plan, skipped: None, submitted, faults, findings, views, violations, wall };

@@ -10,20 +10,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 use image::{DynamicImage, ImageFormat};
-use orfeas_node::pipeline::{self, GenerationRequest, Inference, InferenceConfig, Monitor, Settings};
+use orfeas_node::pipeline::{self, GenerationRequest, Inference, InferenceConfig, Settings, Unwatched};
 use orfeas_protocol::options::{JobOptions, JobType};
 
 const ROUNDS: usize = 20;
-
-struct Silent;
-
-impl Monitor for Silent {
-    fn progress(&mut self, _stage: &'static str, _fraction: f32) {}
-
-    fn is_cancelled(&self) -> bool {
-        false
-    }
-}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -39,14 +29,14 @@ async fn main() -> anyhow::Result<()> {
         settings: Settings::decide(&JobOptions::default()),
     };
     // The first job also pays for libtorch's own start.
-    pipeline::generate(&inference, None, request(), Box::new(Silent)).await.outcome?;
+    pipeline::generate(&inference, None, request(), Box::new(Unwatched)).await.outcome?;
 
     let mut wall_ms = Vec::new();
     let mut stage_ms: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let cpu_start = cpu_seconds()?;
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        let generated = pipeline::generate(&inference, None, request(), Box::new(Silent)).await.outcome?;
+        let generated = pipeline::generate(&inference, None, request(), Box::new(Unwatched)).await.outcome?;
         wall_ms.push(1000.0 * start.elapsed().as_secs_f64());
         for (stage, seconds) in generated.stage_seconds {
             stage_ms.entry(stage).or_default().push(1000.0 * seconds);

@@ -7,18 +7,8 @@ use std::time::Instant;
 use anyhow::Context;
 use orfeas_geometry::import::read_glb;
 use orfeas_geometry::render::{contact_sheet, turntable_views};
-use orfeas_node::pipeline::{self, GenerationRequest, Inference, InferenceConfig, Monitor, Settings};
+use orfeas_node::pipeline::{self, GenerationRequest, Inference, InferenceConfig, Settings, Unwatched};
 use orfeas_protocol::options::{JobOptions, JobType};
-
-struct Silent;
-
-impl Monitor for Silent {
-    fn progress(&mut self, _stage: &'static str, _fraction: f32) {}
-
-    fn is_cancelled(&self) -> bool {
-        false
-    }
-}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -34,7 +24,8 @@ async fn main() -> anyhow::Result<()> {
         };
         let start = Instant::now();
         let name = file.rsplit('/').next().unwrap_or(&file).to_owned();
-        let generated = match pipeline::generate(&inference, None, request, Box::new(Silent)).await.outcome {
+        let generated = match pipeline::generate(&inference, None, request, Box::new(Unwatched)).await.outcome
+        {
             Ok(generated) => generated,
             Err(error) => {
                 println!("{name}: {error}");

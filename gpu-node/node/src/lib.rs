@@ -8,6 +8,8 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+mod fixtures;
 pub mod history;
 pub mod metrics;
 pub mod models;

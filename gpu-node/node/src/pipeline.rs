@@ -25,7 +25,10 @@ pub(crate) mod models;
 mod neural;
 mod noop;
 mod raster;
+mod registry;
 mod run;
+#[cfg(test)]
+mod scripted;
 mod settings;
 mod shelf;
 mod silhouette;
@@ -49,6 +52,7 @@ pub use views::{ParseSideError, Side, TwicePictured, Views};
 #[cfg(test)]
 pub(crate) use {
     family::{Family, Shape, Subject, Volume},
+    scripted::ScriptedEngine,
     stage::Steps,
 };
 
@@ -111,5 +115,17 @@ pub trait Monitor: Send {
     /// How much of the job each stage is; asked once, before the first stage.
     fn weights(&self) -> StageWeights {
         StageWeights::default()
+    }
+}
+
+/// Nobody waits for it, and nothing stops it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Monitor for Unwatched {
+    fn progress(&mut self, _stage: &'static str, _fraction: f32) {}
+
+    fn is_cancelled(&self) -> bool {
+        false
     }
 }

@@ -13,19 +13,9 @@ use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 use orfeas_geometry::import::read_glb;
 use orfeas_geometry::render::{View, render};
 use orfeas_node::pipeline::{
-    self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError, Settings,
+    self, Generated, GenerationRequest, Inference, InferenceConfig, PipelineError, Settings, Unwatched,
 };
 use orfeas_protocol::options::{BackgroundRemoval, JobOptions, JobType, ModelFormat};
-
-struct Silent;
-
-impl Monitor for Silent {
-    fn progress(&mut self, _stage: &'static str, _fraction: f32) {}
-
-    fn is_cancelled(&self) -> bool {
-        false
-    }
-}
 
 fn png(picture: impl Into<DynamicImage>) -> Vec<u8> {
     let mut file = Cursor::new(Vec::new());
@@ -37,7 +27,7 @@ async fn generate(file: Vec<u8>, options: JobOptions) -> Result<Generated, Pipel
     let inference = Inference::start(InferenceConfig::default()).unwrap();
     let settings = Settings::decide(&options);
     let request = GenerationRequest { image: file.into(), job_type: JobType::Generation3d, settings };
-    pipeline::generate(&inference, None, request, Box::new(Silent)).await.outcome
+    pipeline::generate(&inference, None, request, Box::new(Unwatched)).await.outcome
 }
 
 fn fast() -> JobOptions {
@@ -237,7 +227,7 @@ async fn every_good_picture_of_the_corpus_becomes_one_sound_solid() {
         let image = std::fs::read(&file).unwrap().into();
         let settings = Settings::decide(&options);
         let request = GenerationRequest { image, job_type: JobType::Generation3d, settings };
-        let generated = pipeline::generate(&inference, None, request, Box::new(Silent)).await.outcome;
+        let generated = pipeline::generate(&inference, None, request, Box::new(Unwatched)).await.outcome;
         let generated = generated.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_sound(&name, &generated, 12_000);
         // A subject may be in two or three pieces, as a picture shows it; more is dirt.

@@ -160,7 +160,10 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use orfeas_protocol::{JobRecord, Timestamp};
+
     use super::*;
+    use crate::fixtures::new_job;
 
     #[test]
     fn a_message_takes_one_line_of_bounded_length() {
@@ -170,11 +173,12 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_per_letter_under_its_header() {
+        let created_at = Timestamp::from_unix_ms(1_000);
         let json = serde_json::json!({
             "given_up_at": "2026-11-23T14:00:00.000Z",
             "reason": {"code": "internal", "message": "Something went wrong on our side", "retryable": true},
             "attempts": 5,
-            "job": serde_json::to_value(record()).unwrap(),
+            "job": JobRecord::new(new_job(created_at), created_at),
         });
         let letter: DeadLetter = serde_json::from_value(json).unwrap();
         let text = table(&[letter.clone(), letter]);
@@ -182,30 +186,5 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert!(lines[0].starts_with("JOB") && lines[1].contains("  5       internal  "), "{text}");
         assert_eq!(lines[0].find("CODE"), lines[1].find("internal"), "{text}");
-    }
-
-    fn record() -> orfeas_protocol::JobRecord {
-        use orfeas_protocol::options::JobType;
-        use orfeas_protocol::view::InputImage;
-        use orfeas_protocol::{Channel, JobOptions, JobRecord, Sha256Digest, TenantId, Timestamp};
-        let created_at = Timestamp::from_unix_ms(1_000);
-        let new = orfeas_protocol::job::NewJob {
-            id: JobId::new(created_at, [7; 10]),
-            job_type: JobType::Generation3d,
-            tenant: TenantId::anonymous(),
-            region: Region::default(),
-            channel: Channel::Stable,
-            options: JobOptions::default(),
-            input: InputImage {
-                sha256: Sha256Digest::of("x"),
-                format: "png".to_owned(),
-                width: 16,
-                height: 16,
-                bytes: 1,
-            },
-            request_id: None,
-            traceparent: None,
-        };
-        JobRecord::new(new, created_at)
     }
 }

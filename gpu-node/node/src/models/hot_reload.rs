@@ -19,8 +19,8 @@ use super::{ModelCache, Unlimited};
 use crate::config::ModelsConfig;
 use crate::metrics::Metrics;
 use crate::pipeline::{
-    Engine, Family, GenerationRequest, Inference, InferenceConfig, LoadedModel, ModelSource, Monitor,
-    PipelineError, Settings, Shape, Steps, Subject, Volume, generate,
+    Engine, Family, GenerationRequest, Inference, InferenceConfig, LoadedModel, ModelSource, PipelineError,
+    Settings, Shape, Steps, Subject, Unwatched, Volume, generate,
 };
 
 const REPLACEMENTS: u8 = 10;
@@ -108,16 +108,6 @@ fn replace(folder: &Path, axes: [u8; 2]) {
     fs::write(&file, axes).unwrap();
 }
 
-struct Silent;
-
-impl Monitor for Silent {
-    fn progress(&mut self, _stage: &'static str, _fraction: f32) {}
-
-    fn is_cancelled(&self) -> bool {
-        false
-    }
-}
-
 fn request() -> GenerationRequest {
     let disc = RgbaImage::from_fn(48, 48, |x, y| {
         let inside = (x as f32 - 23.5).hypot(y as f32 - 23.5) < 16.0;
@@ -153,7 +143,8 @@ async fn expected() -> HashMap<String, Vec<u8>> {
     for replacement in 0..=REPLACEMENTS {
         let folder = tempfile::tempdir().unwrap();
         replace(folder.path(), axes(replacement));
-        let made = generate(&start(folder.path()), None, request(), Box::new(Silent)).await.outcome.unwrap();
+        let made =
+            generate(&start(folder.path()), None, request(), Box::new(Unwatched)).await.outcome.unwrap();
         expected.insert(version(axes(replacement)), made.file);
     }
     let files: std::collections::HashSet<_> = expected.values().collect();
@@ -180,7 +171,7 @@ async fn jobs_succeed_on_one_version_each_while_their_folder_is_replaced_ten_tim
             let mut versions = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
                 let lease = cache.lease("weights", None, PATIENCE).await.unwrap();
-                let run = inference.run(lease.key().clone(), request(), Box::new(Silent)).await;
+                let run = inference.run(lease.key().clone(), request(), Box::new(Unwatched)).await;
                 let made = run.outcome.unwrap();
                 assert_eq!(made.model.version.as_ref(), Some(&lease.key().version));
                 assert!(made.file == expected[&lease.key().version], "{} is mixed", lease.key());

@@ -1,10 +1,13 @@
-//! The cache's handle for those who want models, and the driver that does what it decides.
+//! The cache's handle for those who want models.
 //!
 //! ```text
-//!  lease, load, unload, reload ─▶ Mutex<Cache> ◀── looks at the disk, one task per family
-//!        ◀── changed ──┘             │ work ─▶ act: a task per load and per removal
+//!  lease; commands.rs ─▶ Mutex<Cache> ◀── driver.rs: looks at the disk, one task per family
+//!    ◀── changed ──┘         │ work ─▶ driver.rs: a task per load and per removal
 //! ```
 //! The lock is held for decisions only, never over a wait.
+
+mod commands;
+mod driver;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,20 +18,14 @@ use futures::future::join_all;
 use orfeas_protocol::Timestamp;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
+use tokio::time::timeout_at;
 
-use super::cache::{Cache, Effect, Lease, Phase};
-use super::look::{Found, Looks};
-use super::room::{NoRoom, Reserved, Room};
-use super::view::{ModelState, ModelView};
+use super::cache::{Cache, Lease};
+use super::room::{Reserved, Room};
+use super::view::{ModelView, views};
 use crate::config::ModelsConfig;
 use crate::metrics::Metrics;
 use crate::pipeline::{Engine, ModelKey, ModelSource, PipelineError};
-
-/// How often folders are looked at. Polling works on every file system, network mounts too; a change is believed after
-/// two looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why there is no lease.
 #[derive(Debug, Error)]
@@ -131,7 +128,7 @@ impl ModelCache {
     /// are loaded stay.
     pub async fn drive(self, room: Arc<dyn Room>) {
         let looks = self.shared.sources.keys().map(|&family| self.shared.watch_folder(family));
-        tokio::join!(join_all(looks), act(&self.shared, &room));
+        tokio::join!(join_all(looks), driver::act(&self.shared, &room));
     }
 
     /// Leases a family's model, and has it loaded before if need be: once, whoever wants it beside. With `version`,
@@ -202,88 +199,6 @@ impl ModelCache {
         family.current.clone().or_else(|| family.on_disk.clone()?.ok())
     }
 
-    /// Loads a family's model and keeps it ready.
-    ///
-    /// # Errors
-    /// As [`Self::lease`].
-    pub async fn load(&self, family: &str, limit: Duration) -> Result<ModelKey, LeaseError> {
-        if !self.shared.state().cache.want(family) {
-            return Err(LeaseError::UnknownFamily(family.to_owned()));
-        }
-        Ok(self.lease(family, None, limit).await?.key.clone())
-    }
-
-    /// Takes a family's model out of service; jobs that have it end on it. `false` when none was loaded.
-    ///
-    /// # Errors
-    /// There is no such family.
-    pub fn unload(&self, family: &str) -> Result<bool, LeaseError> {
-        let now = self.shared.now();
-        let mut state = self.shared.state();
-        if state.cache.family(family).is_none() {
-            return Err(LeaseError::UnknownFamily(family.to_owned()));
-        }
-        let was_loaded = state.cache.unload(family, now);
-        drop(state);
-        self.shared.announce();
-        Ok(was_loaded)
-    }
-
-    /// Looks at a family's folder now and has what is there take over, also where it failed to load before. Gives the
-    /// version that serves then, which is the one from before where the folder has not changed.
-    ///
-    /// # Errors
-    /// As [`Self::lease`].
-    pub async fn reload(&self, family: &str, limit: Duration) -> Result<ModelKey, LeaseError> {
-        let unknown = || LeaseError::UnknownFamily(family.to_owned());
-        let source = self.source(family).ok_or_else(unknown)?;
-        let deadline = tokio::time::Instant::now() + limit;
-        let timed_out = || LeaseError::TimedOut { family: family.to_owned(), limit };
-        let looking = timeout_at(deadline, look(source)).await;
-        let found = looking.map_err(|_| timed_out())?;
-        let mut changed = self.shared.changed.subscribe();
-        {
-            let mut state = self.shared.state();
-            state.cache.seen(family, found.clone());
-            state.cache.want(family);
-        }
-        self.shared.work.notify_one();
-        let failed = |error| LeaseError::Failed { family: family.to_owned(), error, retry_in: None };
-        let version = found.map_err(failed)?;
-        loop {
-            {
-                let state = self.shared.state();
-                let entry = state.cache.family(family).ok_or_else(unknown)?;
-                if entry.current.as_ref() == Some(&version) {
-                    return Ok(ModelKey::new(family, version));
-                }
-                if let Some(failure) = entry.failure.as_ref().filter(|failure| failure.version == version) {
-                    return Err(failed(failure.error.clone()));
-                }
-            }
-            timeout_at(deadline, changed.changed())
-                .await
-                .map_err(|_| timed_out())?
-                .map_err(|_| timed_out())?;
-        }
-    }
-
-    /// Makes room: removes idle models, the least recently used first, until at least `bytes` are free, and gives how
-    /// many are. Removes none when that is more than they have.
-    pub async fn evict_idle(&self, bytes: u64) -> u64 {
-        let evicted = self.shared.state().cache.evict(bytes, self.shared.now());
-        let mut freed = 0;
-        for (key, resident_bytes) in evicted {
-            tracing::info!(model = %key, bytes = resident_bytes, "model evicted");
-            // On a task of its own: it is done even if nobody waits for it any more.
-            let removal = tokio::spawn(remove(self.shared.clone(), key));
-            if removal.await.is_ok() {
-                freed += resident_bytes;
-            }
-        }
-        freed
-    }
-
     /// Tells when [`Self::views`] has changed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.shared.changed.subscribe()
@@ -291,62 +206,13 @@ impl ModelCache {
 
     /// The models as operators see them, by family and version.
     pub fn views(&self) -> Vec<ModelView> {
-        let state = self.shared.state();
-        let mut views = Vec::new();
-        for (name, family) in state.cache.families() {
-            for (version, model) in &family.models {
-                let is_loaded = model.phase != Phase::Loading;
-                views.push(ModelView {
-                    state: match model.phase {
-                        Phase::Loading => ModelState::Loading,
-                        Phase::Ready => ModelState::Ready,
-                        Phase::Draining | Phase::Removing => ModelState::Draining,
-                    },
-                    since: Some(self.shared.timestamp(model.since)),
-                    load_seconds: is_loaded.then_some(model.load_time.as_secs_f64()),
-                    resident_bytes: is_loaded.then_some(model.resident_bytes),
-                    leases: model.leases,
-                    last_used_at: is_loaded.then(|| self.shared.timestamp(model.last_used)),
-                    ..bare(name, version, ModelState::Loading)
-                });
-            }
-            let failure =
-                family.failure.as_ref().filter(|failure| !family.models.contains_key(&failure.version));
-            if let Some(failure) = failure {
-                views.push(ModelView {
-                    since: Some(self.shared.timestamp(failure.at)),
-                    error: Some(failure.error.to_string()),
-                    retry_at: Some(self.shared.timestamp(failure.retry_at)),
-                    ..bare(name, &failure.version, ModelState::Failed)
-                });
-            } else if let Some(Ok(version)) = &family.on_disk
-                && !family.models.contains_key(version)
-            {
-                views.push(bare(name, version, ModelState::Available));
-            }
-        }
-        views
+        views(&self.shared.state().cache, |at| self.shared.timestamp(at))
     }
 }
 
 impl fmt::Debug for ModelCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ModelCache").field("families", &self.shared.sources.keys()).finish_non_exhaustive()
-    }
-}
-
-fn bare(family: &str, version: &str, state: ModelState) -> ModelView {
-    ModelView {
-        family: family.to_owned(),
-        version: version.to_owned(),
-        state,
-        since: None,
-        load_seconds: None,
-        resident_bytes: None,
-        leases: 0,
-        last_used_at: None,
-        error: None,
-        retry_at: None,
     }
 }
 
@@ -395,129 +261,6 @@ impl Shared {
         self.changed.send_replace(());
         self.work.notify_one();
     }
-
-    /// Looks at a family's folder again and again.
-    async fn watch_folder(&self, family: &'static str) {
-        let Some(source) = self.sources.get(family) else { return };
-        let mut looks = Looks::default();
-        let mut ticks = interval(LOOK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let Some(found) = looks.take(look(source.clone()).await) else { continue };
-            let is_news = {
-                let mut state = self.state();
-                let before = state.cache.family(family).and_then(|family| family.on_disk.clone());
-                state.cache.seen(family, found.clone());
-                match (&before, &found) {
-                    (Some(Ok(before)), Ok(found)) => before != found,
-                    (Some(Err(_)), Err(_)) => false,
-                    _ => true,
-                }
-            };
-            if is_news {
-                match &found {
-                    Ok(version) => tracing::info!(family, version, "model on the disk"),
-                    Err(error) => tracing::info!(family, %error, "no model on the disk"),
-                }
-                self.announce();
-            }
-        }
-    }
-
-    /// Loads a model and hands it to the engine.
-    async fn load(&self, key: &ModelKey, room: &dyn Room) -> Result<Loaded, PipelineError> {
-        let source = self.sources.get(key.family.as_str());
-        let source = source.ok_or_else(|| PipelineError::WeightsMissing(key.family.clone()))?.clone();
-        let resident_bytes = source.resident_bytes();
-        let limit = self.config.lease_limit;
-        let reserved = timeout(limit, room.reserve(resident_bytes)).await;
-        let no_room = |reason: NoRoom| PipelineError::OutOfMemory(reason.to_string());
-        let reserved = reserved
-            .unwrap_or_else(|_| Err(NoRoom(format!("{resident_bytes} bytes did not come free in time"))))
-            .map_err(no_room)?;
-        let began = Instant::now();
-        let version = key.version.clone();
-        let loading = spawn_blocking(move || source.load(&version));
-        let model = loading.await.unwrap_or_else(|error| {
-            Err(PipelineError::Panicked { stage: "load", message: error.to_string() })
-        })?;
-        self.engine.install(key.clone(), model)?;
-        Ok(Loaded { reserved, resident_bytes, load_time: began.elapsed() })
-    }
-}
-
-struct Loaded {
-    reserved: Reserved,
-    resident_bytes: u64,
-    load_time: Duration,
-}
-
-/// A panic of a look is a look that found nothing.
-async fn look(source: Arc<dyn ModelSource>) -> Found {
-    let family = source.family();
-    let looked = spawn_blocking(move || source.fingerprint()).await;
-    looked.unwrap_or_else(|_| Err(PipelineError::WeightsMissing(family.to_owned()))).map_err(Arc::new)
-}
-
-/// Does what the cache says. Loads and removals run beside each other; the cache sees to it that they do not meet.
-async fn act(shared: &Arc<Shared>, room: &Arc<dyn Room>) {
-    let mut tasks = JoinSet::new();
-    let mut ticks = interval(LOOK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let effects = shared.state().cache.effects(shared.now());
-        for effect in effects {
-            match effect {
-                Effect::Load(key) => drop(tasks.spawn(load(shared.clone(), key, room.clone()))),
-                Effect::Remove(key) => drop(tasks.spawn(remove(shared.clone(), key))),
-            }
-        }
-        tokio::select! {
-            () = shared.work.notified() => {}
-            // A failed load is due again some time.
-            _ = ticks.tick() => {}
-            Some(ended) = tasks.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a model's task ended badly");
-                }
-            }
-        }
-    }
-}
-
-async fn load(shared: Arc<Shared>, key: ModelKey, room: Arc<dyn Room>) {
-    let outcome = shared.load(&key, room.as_ref()).await;
-    match outcome {
-        Ok(Loaded { reserved, resident_bytes, load_time }) => {
-            tracing::info!(model = %key, seconds = load_time.as_secs_f64(), resident_bytes, "model loaded");
-            shared.metrics.model_loads.inc();
-            shared.metrics.model_load_seconds.observe(load_time.as_secs_f64());
-            let mut state = shared.state();
-            state.reserved.insert(key.clone(), reserved);
-            state.cache.loaded(&key, resident_bytes, load_time, shared.now());
-        }
-        Err(error) => {
-            tracing::error!(model = %key, %error, "model not loaded");
-            // What a load left half done is freed by now, and cached.
-            shared.engine.trim().await;
-            shared.state().cache.load_failed(&key, Arc::new(error), shared.now());
-        }
-    }
-    shared.announce();
-}
-
-async fn remove(shared: Arc<Shared>, key: ModelKey) {
-    shared.engine.remove(key.clone()).await;
-    tracing::info!(model = %key, "model removed");
-    let reserved = {
-        let mut state = shared.state();
-        state.cache.removed(&key);
-        state.reserved.remove(&key)
-    };
-    // Outside of the lock: it wakes those who wait for room.
-    drop(reserved);
-    shared.announce();
 }
 
 #[cfg(test)]

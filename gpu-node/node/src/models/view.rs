@@ -1,9 +1,12 @@
 //! The models as operators see them.
 
 use std::fmt;
+use std::time::Duration;
 
 use orfeas_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::cache::{Cache, Phase};
 
 /// How a model stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,4 +59,59 @@ pub struct ModelView {
     pub error: Option<String>,
     /// When it is tried again.
     pub retry_at: Option<Timestamp>,
+}
+
+impl ModelView {
+    /// All that there is to say of a model that is not here.
+    fn bare(family: &str, version: &str, state: ModelState) -> Self {
+        Self {
+            family: family.to_owned(),
+            version: version.to_owned(),
+            state,
+            since: None,
+            load_seconds: None,
+            resident_bytes: None,
+            leases: 0,
+            last_used_at: None,
+            error: None,
+            retry_at: None,
+        }
+    }
+}
+
+/// Every model that a cache knows of, by family and version; `at` makes times of the cache's moments.
+pub(super) fn views(cache: &Cache, at: impl Fn(Duration) -> Timestamp) -> Vec<ModelView> {
+    let mut views = Vec::new();
+    for (name, family) in cache.families() {
+        for (version, model) in &family.models {
+            let is_loaded = model.phase != Phase::Loading;
+            let state = match model.phase {
+                Phase::Loading => ModelState::Loading,
+                Phase::Ready => ModelState::Ready,
+                Phase::Draining | Phase::Removing => ModelState::Draining,
+            };
+            views.push(ModelView {
+                since: Some(at(model.since)),
+                load_seconds: is_loaded.then_some(model.load_time.as_secs_f64()),
+                resident_bytes: is_loaded.then_some(model.resident_bytes),
+                leases: model.leases,
+                last_used_at: is_loaded.then(|| at(model.last_used)),
+                ..ModelView::bare(name, version, state)
+            });
+        }
+        let failure = family.failure.as_ref().filter(|failure| !family.models.contains_key(&failure.version));
+        if let Some(failure) = failure {
+            views.push(ModelView {
+                since: Some(at(failure.at)),
+                error: Some(failure.error.to_string()),
+                retry_at: Some(at(failure.retry_at)),
+                ..ModelView::bare(name, &failure.version, ModelState::Failed)
+            });
+        } else if let Some(Ok(version)) = &family.on_disk
+            && !family.models.contains_key(version)
+        {
+            views.push(ModelView::bare(name, version, ModelState::Available));
+        }
+    }
+    views
 }

@@ -6,16 +6,11 @@
 //! ```
 
 use orfeas_geometry::{Mesh, MeshReport};
-use tch::Device;
 
 use super::decode::Picture;
-use super::engine::ModelSource;
-use super::hunyuan::HunyuanSource;
-use super::noop::NoopSource;
 use super::raster::Raster;
-use super::silhouette::SilhouetteSource;
 use super::stage::{Steps, Track};
-use super::{InferenceConfig, PipelineError, Settings, Side};
+use super::{PipelineError, Settings, Side};
 
 /// A loaded model of a family. One thread at a time has it, and its tensors with it.
 ///
@@ -46,18 +41,6 @@ pub(crate) trait Family {
 pub(crate) struct ReadyMade {
     pub(crate) file: Vec<u8>,
     pub(crate) report: MeshReport,
-}
-
-/// The families of this build, for a device.
-pub(super) fn registry(device: Device, config: &InferenceConfig) -> Vec<Box<dyn ModelSource>> {
-    let mut sources: Vec<Box<dyn ModelSource>> = vec![
-        Box::new(SilhouetteSource::new(device)),
-        Box::new(HunyuanSource::new(config.models_folder.clone(), device, config.neural)),
-    ];
-    if config.noop_family {
-        sources.push(Box::new(NoopSource));
-    }
-    sources
 }
 
 /// A picture and what of it is the subject.

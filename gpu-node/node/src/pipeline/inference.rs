@@ -15,10 +15,11 @@ use tokio::task::spawn_blocking;
 
 use super::background::SubjectNetwork;
 use super::engine::{DeviceMemory, Engine, LoadedModel, ModelKey, ModelSource, Run};
-use super::family::{Family, registry};
+use super::family::Family;
 use super::measure::{Meter, MeteredSource};
 use super::models;
 use super::neural::NeuralConfig;
+use super::registry::{Registry, registry};
 use super::run::run;
 use super::shelf::Shelf;
 use super::{Generated, GenerationRequest, Monitor, PipelineError, Stage};
@@ -74,9 +75,6 @@ pub enum StartError {
     #[error("start the inference thread")]
     Thread(#[from] std::io::Error),
 }
-
-/// Finds the families of a device.
-pub(crate) type Registry = fn(Device, &InferenceConfig) -> Vec<Box<dyn ModelSource>>;
 
 struct Command {
     key: ModelKey,

@@ -4,6 +4,9 @@
 //! It is there only when asked for (`--noop-family`). A request's `steps` script its time: it sleeps for a millisecond
 //! after each step but the last, spread over all stages, and reports and stops between them as a real one does.
 
+mod fault;
+
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,6 +18,7 @@ use super::engine::{LoadedModel, ModelSource};
 use super::family::{Family, ReadyMade, Shape, Subject};
 use super::stage::{Stage, Steps, Track};
 use super::{PipelineError, Settings, export};
+use fault::Fault;
 
 /// The family's name in requests.
 pub(crate) const NOOP_FAMILY: &str = "noop";
@@ -24,7 +28,16 @@ const STEP_TIME: Duration = Duration::from_millis(1);
 
 /// Where the family comes from: nowhere, and it weighs nothing.
 #[derive(Debug)]
-pub(super) struct NoopSource;
+pub(super) struct NoopSource {
+    faults: Option<PathBuf>,
+}
+
+impl NoopSource {
+    /// For a node with this models folder, see [`fault`].
+    pub(super) fn new(models: Option<&Path>) -> Self {
+        Self { faults: models.map(Fault::file) }
+    }
+}
 
 impl ModelSource for NoopSource {
     fn family(&self) -> &'static str {
@@ -44,13 +57,15 @@ impl ModelSource for NoopSource {
     }
 
     fn load(&self, _version: &str) -> Result<LoadedModel, PipelineError> {
-        Ok(LoadedModel::new(Noop))
+        Ok(LoadedModel::new(Noop { faults: self.faults.clone() }))
     }
 }
 
 /// Makes a tetrahedron.
 #[derive(Debug)]
-struct Noop;
+struct Noop {
+    faults: Option<PathBuf>,
+}
 
 impl Family for Noop {
     fn shape(&self, _: &Subject, _: &Settings, _: &mut Steps<'_, '_>) -> Result<Shape, PipelineError> {
@@ -63,7 +78,10 @@ impl Family for Noop {
         settings: &Settings,
         track: &mut Track<'_>,
     ) -> Option<Result<ReadyMade, PipelineError>> {
-        Some(make(settings, track))
+        Some(match self.faults.as_deref().and_then(Fault::take) {
+            Some(fault) => fault.act_out(),
+            None => make(settings, track),
+        })
     }
 }
 

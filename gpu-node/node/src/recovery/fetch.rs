@@ -101,8 +101,8 @@ impl Mirror {
         }
         let expected = read_sums(&source)?;
         let files = files_under(&source)?;
-        for named in expected.keys().filter(|named| !files.contains(named)) {
-            return Err(FetchError::NotThere(source.join(named)));
+        if let Some(missing) = expected.keys().find(|named| !files.contains(named)) {
+            return Err(FetchError::NotThere(source.join(missing)));
         }
         let store = self.models.join(FETCHED);
         let staging = store.join(format!(".staging-{family}"));

@@ -1,15 +1,13 @@
 //! The driver with a scripted engine: the real queue, memory and model cache.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use orfeas_protocol::options::JobType;
 use orfeas_protocol::preset::Preset;
 use orfeas_protocol::{JobId, JobOptions, Timestamp};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -19,8 +17,8 @@ use crate::config::ModelsConfig;
 use crate::metrics::Metrics;
 use crate::models::{LeaseError, ModelCache, ModelLease, ModelState};
 use crate::pipeline::{
-    DeviceMemory, Engine, GenerationRequest, LoadedModel, ModelKey, ModelSource, Monitor, PipelineError, Run,
-    Settings,
+    Engine, GenerationRequest, LoadedModel, ModelKey, ModelSource, PipelineError, ScriptedEngine, Settings,
+    Unwatched,
 };
 use crate::vram::ledger::Ledger;
 use crate::vram::{Memory, Plan};
@@ -76,80 +74,10 @@ impl ModelSource for Source {
     }
 }
 
-/// Runs end when the test gives a permit.
-struct Scripted {
-    installed: Mutex<Vec<ModelKey>>,
-    ends: Semaphore,
-    running: AtomicUsize,
-    slow: Arc<Mutex<mpsc::Receiver<()>>>,
-    slow_loads: Mutex<Option<mpsc::Sender<()>>>,
-    peak_bytes: u64,
-    leaked_bytes: u64,
-}
-
-impl Engine for Scripted {
-    fn default_family(&self) -> &str {
-        "light"
-    }
-
-    fn sources(&self) -> Vec<Arc<dyn ModelSource>> {
-        let source = |weights| Source { weights, slow: self.slow.clone() };
-        FAMILIES.map(|weights| Arc::new(source(weights)) as Arc<dyn ModelSource>).to_vec()
-    }
-
-    fn install(&self, key: ModelKey, _model: LoadedModel) -> Result<(), PipelineError> {
-        self.installed.lock().unwrap().push(key);
-        Ok(())
-    }
-
-    fn remove(&self, key: ModelKey) -> BoxFuture<'_, ()> {
-        self.installed.lock().unwrap().retain(|installed| *installed != key);
-        Box::pin(async {})
-    }
-
-    fn installed(&self) -> Vec<ModelKey> {
-        self.installed.lock().unwrap().clone()
-    }
-
-    fn trim(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-
-    fn run(
-        &self,
-        key: ModelKey,
-        _request: GenerationRequest,
-        _monitor: Box<dyn Monitor>,
-    ) -> BoxFuture<'_, Run> {
-        Box::pin(async move {
-            assert!(self.installed().contains(&key), "{key} is not installed");
-            assert_eq!(self.running.fetch_add(1, Ordering::SeqCst), 0, "one job at a time on the device");
-            self.ends.acquire().await.unwrap().forget();
-            self.running.fetch_sub(1, Ordering::SeqCst);
-            // The scheduler looks at what it took, not at what came out.
-            let outcome = Err(PipelineError::OutOfMemory("scripted".to_owned()));
-            Run { outcome, peak_bytes: self.peak_bytes, leaked_bytes: self.leaked_bytes }
-        })
-    }
-
-    fn memory(&self) -> DeviceMemory {
-        DeviceMemory { total_bytes: DEVICE_BYTES, free_bytes: DEVICE_BYTES, ..DeviceMemory::default() }
-    }
-}
-
-struct Silent;
-
-impl Monitor for Silent {
-    fn progress(&mut self, _stage: &'static str, _fraction: f32) {}
-
-    fn is_cancelled(&self) -> bool {
-        false
-    }
-}
-
 struct Bed {
     scheduler: Scheduler,
-    engine: Arc<Scripted>,
+    engine: Arc<ScriptedEngine>,
+    slow_loads: Option<mpsc::Sender<()>>,
     metrics: Arc<Metrics>,
     driver: JoinHandle<()>,
 }
@@ -167,15 +95,11 @@ impl Bed {
 
     fn with(policy: Policy, peak_bytes: u64, leaked_bytes: u64) -> Self {
         let (slow_loads, slow) = mpsc::channel();
-        let engine = Arc::new(Scripted {
-            installed: Mutex::default(),
-            ends: Semaphore::new(0),
-            running: AtomicUsize::new(0),
-            slow: Arc::new(Mutex::new(slow)),
-            slow_loads: Mutex::new(Some(slow_loads)),
-            peak_bytes,
-            leaked_bytes,
-        });
+        let slow = Arc::new(Mutex::new(slow));
+        let source = |weights| Arc::new(Source { weights, slow: slow.clone() }) as Arc<dyn ModelSource>;
+        let mut engine = ScriptedEngine::new(FAMILIES.map(source).to_vec(), DEVICE_BYTES);
+        (engine.peak_bytes, engine.leaked_bytes) = (peak_bytes, leaked_bytes);
+        let engine = Arc::new(engine);
         let metrics = Arc::new(Metrics::new());
         let models_config = ModelsConfig { keep_alive: Duration::ZERO, ..ModelsConfig::default() };
         let models = ModelCache::new(engine.clone(), models_config, metrics.clone());
@@ -185,7 +109,7 @@ impl Bed {
         let limits = Limits { concurrency: 3, policy };
         let scheduler = Scheduler::new(engine.clone(), models, memory, limits, metrics.clone());
         let driver = tokio::spawn(scheduler.clone().drive());
-        Self { scheduler, engine, metrics, driver }
+        Self { scheduler, engine, slow_loads: Some(slow_loads), metrics, driver }
     }
 
     async fn admit(&self, candidate: Candidate) -> Admission {
@@ -264,7 +188,7 @@ async fn who_leaves_at_any_moment_leaves_nothing_behind() {
     // In mid-run.
     let mut admission = bed.admit(candidate(5, "light")).await;
     let lease = bed.lease("light").await;
-    let mut run = Box::pin(admission.run(&lease, request(), Box::new(Silent)));
+    let mut run = Box::pin(admission.run(&lease, request(), Box::new(Unwatched)));
     assert!(futures::poll!(run.as_mut()).is_pending());
     drop(run);
     bed.engine.running.store(0, Ordering::SeqCst);
@@ -375,7 +299,7 @@ async fn what_a_run_took_is_learned_and_what_it_leaked_stays_promised() {
     let bed = Bed::with(Policy::default(), 100 * MIB, 7 * MIB);
     let mut admission = bed.admit(candidate(1, "light")).await;
     bed.engine.ends.add_permits(1);
-    admission.run(&bed.lease("light").await, request(), Box::new(Silent)).await;
+    admission.run(&bed.lease("light").await, request(), Box::new(Unwatched)).await;
     drop(admission);
     assert_eq!(bed.promised_mib(), 7);
     let text = bed.metrics.exposition().unwrap();
@@ -395,18 +319,18 @@ async fn each_try_runs_under_a_reservation_of_what_it_takes() {
     assert_eq!(bed.promised_mib(), 320 + 384);
     bed.engine.ends.add_permits(2);
     // One preset lower takes half of it, and others may have the rest at once.
-    admission.run(&lease, request_of(settings(5)), Box::new(Silent)).await;
+    admission.run(&lease, request_of(settings(5)), Box::new(Unwatched)).await;
     assert_eq!(bed.promised_mib(), 320 + 192);
     let other = bed.scheduler.memory().vram().try_reserve(200 * MIB).unwrap();
     // As much as before is not there any more: the try fails before it touches the device.
-    let run = admission.run(&lease, request(), Box::new(Silent)).await;
+    let run = admission.run(&lease, request(), Box::new(Unwatched)).await;
     assert!(
         matches!(run.outcome, Err(PipelineError::OutOfMemory(ref why)) if why.contains("available")),
         "{run:?}"
     );
     assert_eq!((bed.promised_mib(), bed.engine.ends.available_permits()), (320 + 192 + 200, 1));
     drop(other);
-    admission.run(&lease, request(), Box::new(Silent)).await;
+    admission.run(&lease, request(), Box::new(Unwatched)).await;
     assert_eq!(bed.promised_mib(), 320 + 384);
     drop(admission);
     assert_eq!(bed.promised_mib(), 320);
@@ -420,7 +344,7 @@ async fn an_idle_model_makes_way_for_a_try_that_takes_more_than_the_one_before()
     let lease = bed.lease("bulky").await;
     assert_eq!(bed.promised_mib(), 320 + 256);
     bed.engine.ends.add_permits(1);
-    admission.run(&lease, request(), Box::new(Silent)).await;
+    admission.run(&lease, request(), Box::new(Unwatched)).await;
     assert_eq!((bed.promised_mib(), bed.engine.ends.available_permits()), (512, 0));
     assert_eq!(bed.engine.installed(), [ModelKey::new("bulky", "1")]);
 }
@@ -439,7 +363,7 @@ async fn on_its_way(bed: &Bed, family: &str) {
 
 #[tokio::test]
 async fn while_a_model_loads_jobs_of_loaded_ones_have_the_device_within_the_bound() {
-    let bed = Bed::new(Policy { bypass_max: 2, ..Policy::default() });
+    let mut bed = Bed::new(Policy { bypass_max: 2, ..Policy::default() });
     drop(bed.lease("light").await);
     let mut first = Box::pin(bed.scheduler.admit(candidate(1, "slow")));
     assert!(futures::poll!(first.as_mut()).is_pending());
@@ -452,7 +376,7 @@ async fn while_a_model_loads_jobs_of_loaded_ones_have_the_device_within_the_boun
     let mut fourth = Box::pin(bed.scheduler.admit(candidate(4, "light")));
     assert!(futures::poll!(fourth.as_mut()).is_pending());
     assert!(futures::poll!(first.as_mut()).is_pending());
-    bed.engine.slow_loads.lock().unwrap().take();
+    bed.slow_loads = None;
     let first = timeout(PATIENCE, first).await.unwrap().unwrap();
     assert!(bed.scheduler.models().is_warm("slow"), "its model is there when it gets the device");
     assert!(futures::poll!(fourth.as_mut()).is_pending());

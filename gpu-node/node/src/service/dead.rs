@@ -238,35 +238,16 @@ impl DeadLetters {
 
 #[cfg(test)]
 mod tests {
-    use orfeas_protocol::job::NewJob;
-    use orfeas_protocol::options::JobType;
     use orfeas_protocol::problem::Code;
-    use orfeas_protocol::view::InputImage;
-    use orfeas_protocol::{Channel, JobOptions, TenantId};
 
     use super::*;
+    use crate::fixtures::new_job;
 
     fn letter(given_up_ms: u64) -> DeadLetter {
         let created_at = Timestamp::from_unix_ms(1_000);
-        let new = NewJob {
-            id: JobId::new(created_at, [7; 10]),
-            job_type: JobType::Generation3d,
-            tenant: TenantId::anonymous(),
-            region: Region::default(),
-            channel: Channel::Stable,
-            options: JobOptions::default(),
-            input: InputImage {
-                sha256: Sha256Digest::of("x"),
-                format: "png".to_owned(),
-                width: 16,
-                height: 16,
-                bytes: 1,
-            },
-            request_id: None,
-            traceparent: None,
-        };
         let reason = JobError::new(Code::Internal, "no");
-        DeadLetter::of(&JobRecord::new(new, created_at), &reason, Timestamp::from_unix_ms(given_up_ms))
+        let record = JobRecord::new(new_job(created_at), created_at);
+        DeadLetter::of(&record, &reason, Timestamp::from_unix_ms(given_up_ms))
     }
 
     #[test]

@@ -180,11 +180,14 @@ fn gpu_of(mut heartbeats: Vec<Heartbeat>, queued: u64) -> GpuMetrics {
     GpuMetrics { region: Figures { jobs_queued: queued, ..sum }, nodes: nodes.collect() }
 }
 
+/// A node, and the channels that it serves.
+pub(crate) type Serving = (NodeId, Vec<Channel>);
+
 /// The nodes that take jobs, with their channels.
 ///
 /// # Errors
 /// NATS does not answer.
-pub(crate) async fn serving(node: &NodeContext) -> Result<Vec<(NodeId, Vec<Channel>)>, async_nats::Error> {
+pub(crate) async fn serving(node: &NodeContext) -> Result<Vec<Serving>, async_nats::Error> {
     let heartbeats = read_heartbeats(node).await?;
     let serving = heartbeats.into_iter().filter(Heartbeat::takes_jobs);
     Ok(serving.map(|heartbeat| (heartbeat.node, heartbeat.channels)).collect())
@@ -237,6 +240,12 @@ struct VersionModels {
     loaded: Vec<NodeModel>,
 }
 
+impl VersionModels {
+    fn nowhere(version: &str) -> Self {
+        Self { version: version.to_owned(), nodes: Vec::new(), channels: Vec::new(), loaded: Vec::new() }
+    }
+}
+
 /// A version on a node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct NodeModel {
@@ -283,30 +292,30 @@ async fn read_heartbeats(node: &NodeContext) -> Result<Vec<Heartbeat>, async_nat
 }
 
 fn by_family(heartbeats: &[Heartbeat]) -> Vec<FamilyModels> {
-    let mut grouped: BTreeMap<&str, BTreeMap<&str, (Vec<&Heartbeat>, Vec<NodeModel>)>> = BTreeMap::new();
+    let mut versions: BTreeMap<(&str, &str), VersionModels> = BTreeMap::new();
     for heartbeat in heartbeats {
-        for family in &heartbeat.families {
-            let at = grouped.entry(&family.name).or_default().entry(&family.version).or_default();
-            at.0.push(heartbeat);
+        for Family { name, version } in &heartbeat.families {
+            let at = versions.entry((name, version)).or_insert_with(|| VersionModels::nowhere(version));
+            at.nodes.push(heartbeat.node.clone());
+            at.channels.extend(&heartbeat.channels);
         }
         for model in heartbeat.models.iter().filter(|model| model.state != ModelState::Available) {
-            let at = grouped.entry(&model.family).or_default().entry(&model.version).or_default();
-            at.1.push(NodeModel { node: heartbeat.node.clone(), model: model.clone() });
+            let ModelView { family, version, .. } = model;
+            let at = versions.entry((family, version)).or_insert_with(|| VersionModels::nowhere(version));
+            at.loaded.push(NodeModel { node: heartbeat.node.clone(), model: model.clone() });
         }
     }
-    let version = |(version, (at, loaded)): (&str, (Vec<&Heartbeat>, Vec<NodeModel>))| {
-        let mut nodes: Vec<_> = at.iter().map(|heartbeat| heartbeat.node.clone()).collect();
-        let mut channels: Vec<_> = at.iter().flat_map(|heartbeat| heartbeat.channels.clone()).collect();
-        nodes.sort();
-        channels.sort();
-        channels.dedup();
-        VersionModels { version: version.to_owned(), nodes, channels, loaded }
-    };
-    let families = grouped.into_iter().map(|(family, versions)| FamilyModels {
-        family: family.to_owned(),
-        versions: versions.into_iter().map(version).collect(),
-    });
-    families.collect()
+    let mut families: Vec<FamilyModels> = Vec::new();
+    for ((family, _), mut version) in versions {
+        version.nodes.sort();
+        version.channels.sort();
+        version.channels.dedup();
+        match families.last_mut().filter(|last| last.family == family) {
+            Some(last) => last.versions.push(version),
+            None => families.push(FamilyModels { family: family.to_owned(), versions: vec![version] }),
+        }
+    }
+    families
 }
 
 fn weights(canary_percent: f64) -> Vec<ChannelWeight> {

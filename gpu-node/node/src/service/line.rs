@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::entropy::{self, now};
 use super::foresight::foreseen_kind;
-use super::inventory;
+use super::inventory::{self, Serving};
 use super::node::NodeContext;
 use super::provision::NODE_TTL;
 use super::records::ChangeError;
@@ -46,7 +46,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Line {
     jobs: Arc<Mutex<HashMap<JobId, Open>>>,
-    nodes: Arc<Mutex<Vec<(NodeId, Vec<Channel>)>>>,
+    nodes: Arc<Mutex<Vec<Serving>>>,
 }
 
 /// A job that has not ended, as its record last said.
@@ -151,7 +151,7 @@ impl Line {
     }
 
     /// Which nodes are alive, with their channels.
-    fn set_nodes(&self, nodes: Vec<(NodeId, Vec<Channel>)>) {
+    fn set_nodes(&self, nodes: Vec<Serving>) {
         *lock(&self.nodes) = nodes;
     }
 

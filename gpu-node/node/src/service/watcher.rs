@@ -152,12 +152,8 @@ fn reason_to_stop(record: &JobRecord, here: &NodeId) -> Option<Stop> {
 
 #[cfg(test)]
 mod tests {
-    use orfeas_protocol::job::NewJob;
-    use orfeas_protocol::options::JobType;
-    use orfeas_protocol::view::InputImage;
-    use orfeas_protocol::{Channel, JobOptions, Region, Sha256Digest, TenantId};
-
     use super::*;
+    use crate::fixtures::new_job;
 
     fn time(seconds: u64) -> Timestamp {
         Timestamp::from_unix_ms(seconds * 1_000)
@@ -168,24 +164,7 @@ mod tests {
     }
 
     fn record() -> JobRecord {
-        let new = NewJob {
-            id: JobId::new(time(100), [7; 10]),
-            job_type: JobType::Generation3d,
-            tenant: TenantId::anonymous(),
-            region: Region::default(),
-            channel: Channel::Stable,
-            options: JobOptions::default(),
-            input: InputImage {
-                sha256: Sha256Digest::of("x"),
-                format: "png".to_owned(),
-                width: 16,
-                height: 16,
-                bytes: 1,
-            },
-            request_id: None,
-            traceparent: None,
-        };
-        JobRecord::new(new, time(100))
+        JobRecord::new(new_job(time(100)), time(100))
     }
 
     #[test]

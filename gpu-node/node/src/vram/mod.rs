@@ -16,6 +16,8 @@ mod permit;
 pub mod probe;
 #[cfg(test)]
 pub(crate) mod simulated;
+#[cfg(test)]
+mod tests;
 
 pub use ledger::{Capacity, Refusal};
 pub use memory::{Figures, Memory, Plan};

@@ -6,9 +6,11 @@
 
 mod acts;
 mod dead;
+mod exits;
 mod faults;
 mod harness;
 mod history;
+mod hot_reload;
 mod jobs;
 mod models;
 mod nodes;

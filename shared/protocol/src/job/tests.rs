@@ -44,6 +44,8 @@ enum Step {
     Start,
     Advance(u8),
     Recover,
+    ForeseeWait,
+    ForeseeEnd,
     Requeue,
     Complete,
     Fail,
@@ -59,6 +61,8 @@ impl Step {
             Step::Recover => {
                 record.recover(Recovery { strategy: "empty_cache".into(), reason: "out_of_memory".into() })
             }
+            Step::ForeseeWait => record.foresee_wait(3, Some(estimate(9.0, 1)), 0),
+            Step::ForeseeEnd => record.foresee_end(estimate(9.0, 1).told),
             Step::Requeue => record.requeue(),
             Step::Complete => record.complete(result(), now),
             Step::Fail => record.fail(JobError::new(Code::Internal, "no"), now),
@@ -67,12 +71,20 @@ impl Step {
         }
     }
 
-    /// The states in which the step is legal, written down a second time and independently.
-    fn legal_in(&self, status: JobStatus) -> bool {
-        use JobStatus::{Processing, Queued};
-        match self {
-            Step::Start | Step::Fail | Step::RequestCancel => matches!(status, Queued | Processing),
-            _ => status == Processing,
+    /// Where the step leads, if it is legal: the state machine, written down a second time and independently.
+    fn leads_to(&self, from: JobStatus) -> Option<JobStatus> {
+        use JobStatus::{Cancelled, Completed, Failed, Processing, Queued};
+        match (self, from) {
+            (Step::Start, Queued | Processing) => Some(Processing),
+            (Step::Fail, Queued | Processing) => Some(Failed),
+            (Step::RequestCancel, Queued) => Some(Cancelled),
+            (Step::RequestCancel, Processing) => Some(Processing),
+            (Step::ForeseeWait, Queued) => Some(Queued),
+            (Step::Advance(_) | Step::Recover | Step::ForeseeEnd, Processing) => Some(Processing),
+            (Step::Requeue, Processing) => Some(Queued),
+            (Step::Complete, Processing) => Some(Completed),
+            (Step::Cancelled, Processing) => Some(Cancelled),
+            _ => None,
         }
     }
 }
@@ -82,6 +94,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Start),
         6 => any::<u8>().prop_map(Step::Advance),
         1 => Just(Step::Recover),
+        1 => Just(Step::ForeseeWait),
+        1 => Just(Step::ForeseeEnd),
         2 => Just(Step::Requeue),
         1 => Just(Step::Complete),
         1 => Just(Step::Fail),
@@ -100,8 +114,10 @@ proptest! {
         for (tick, step) in steps.iter().enumerate() {
             let before = record.clone();
             let outcome = step.apply(&mut record, Timestamp::from_unix_ms(2_000 + tick as u64));
-            prop_assert_eq!(outcome.is_ok(), step.legal_in(before.job.status));
-            if outcome.is_err() {
+            let expected = step.leads_to(before.job.status);
+            let reached = outcome.ok().map(|()| record.job.status);
+            prop_assert_eq!(reached, expected, "{:?} of a job that is {:?}", step, before.job.status);
+            if expected.is_none() {
                 prop_assert_eq!(&record, &before);
             }
             let job = &record.job;

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use proptest::test_runner::{TestError, TestRunner};
 
 use super::*;
 
@@ -250,7 +251,16 @@ fn named(version: Option<u8>) -> Option<String> {
     version.map(|version| version.to_string())
 }
 
-fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
+/// What a cache could do wrong, to see that [`check`] notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    LoadsTwice,
+    LosesALease,
+    RemovesWhatIsLeased,
+}
+
+/// Holds a cache to what an engine sees of it.
+fn check(steps: Vec<Step>, fault: Option<Fault>) -> Result<(), TestCaseError> {
     let mut cache = cache();
     cache.pin("b");
     let mut outside = Outside::default();
@@ -268,7 +278,9 @@ fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Release(which) if which < outside.leases.len() => {
                 let key = outside.leases.swap_remove(which);
-                cache.release(&key, now);
+                if fault != Some(Fault::LosesALease) {
+                    cache.release(&key, now);
+                }
                 outside.last_used.insert(key, now);
             }
             Step::Loaded(which) if which < outside.loading.len() => {
@@ -314,7 +326,16 @@ fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
         }
         // An unloaded or evicted version serves nobody any more; what comes next is a load's business. A version that
         // returned while it drained serves again without one.
-        outside.carry_out(cache.effects(now))?;
+        let effects = cache.effects(now);
+        match fault {
+            Some(Fault::LoadsTwice) => outside.carry_out(effects.clone())?,
+            Some(Fault::RemovesWhatIsLeased) => {
+                outside
+                    .carry_out(outside.leases.first().cloned().map(Effect::Remove).into_iter().collect())?;
+            }
+            Some(Fault::LosesALease) | None => {}
+        }
+        outside.carry_out(effects)?;
         for (name, family) in cache.families() {
             match &family.current {
                 Some(version) => outside.serving.insert(name.clone(), version.clone()),
@@ -357,6 +378,14 @@ proptest! {
 
     #[test]
     fn no_history_loads_twice_evicts_what_is_leased_or_loses_a_lease(steps in steps()) {
-        check(steps)?;
+        check(steps, None)?;
+    }
+}
+
+#[test]
+fn a_cache_that_goes_wrong_is_found_out() {
+    for fault in [Fault::LoadsTwice, Fault::LosesALease, Fault::RemovesWhatIsLeased] {
+        let found = TestRunner::deterministic().run(&steps(), |steps| check(steps, Some(fault)));
+        assert!(matches!(found, Err(TestError::Fail(..))), "{fault:?} was not noticed");
     }
 }

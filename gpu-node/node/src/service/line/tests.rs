@@ -1,9 +1,8 @@
+use orfeas_protocol::JobOptions;
 use orfeas_protocol::job::NewJob;
-use orfeas_protocol::options::JobType;
-use orfeas_protocol::view::InputImage;
-use orfeas_protocol::{JobOptions, Region, Sha256Digest, TenantId};
 
 use super::*;
+use crate::fixtures::new_job;
 
 fn record(n: u8, priority: u8, channel: Channel) -> JobRecord {
     record_of(n, priority, channel, Duration::from_secs(10))
@@ -13,23 +12,7 @@ fn record(n: u8, priority: u8, channel: Channel) -> JobRecord {
 fn record_of(n: u8, priority: u8, channel: Channel, waited: Duration) -> JobRecord {
     let at = Timestamp::from_unix_ms(now().unix_ms() - waited.as_millis() as u64 + u64::from(n));
     let options = JobOptions { priority: priority.try_into().unwrap(), ..JobOptions::default() };
-    let new = NewJob {
-        id: JobId::new(at, [n; 10]),
-        job_type: JobType::Generation3d,
-        tenant: TenantId::anonymous(),
-        region: Region::default(),
-        channel,
-        options,
-        input: InputImage {
-            sha256: Sha256Digest::of("x"),
-            format: "png".to_owned(),
-            width: 64,
-            height: 64,
-            bytes: 1,
-        },
-        request_id: None,
-        traceparent: None,
-    };
+    let new = NewJob { id: JobId::new(at, [n; 10]), channel, options, ..new_job(at) };
     JobRecord::new(new, at)
 }
 
