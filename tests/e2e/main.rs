@@ -17,3 +17,4 @@ mod region;
 mod rollout;
 mod traces;
 mod uploads;
+mod views;

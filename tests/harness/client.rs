@@ -73,6 +73,25 @@ impl Client {
         self.request(reqwest::Method::POST, path).multipart(form).send().await.unwrap()
     }
 
+    /// Sends PNGs as parts of a form, in this order, with options as fields.
+    pub async fn post_parts(
+        &self,
+        path: &str,
+        parts: &[(&str, Vec<u8>)],
+        options: &[(&str, &str)],
+    ) -> Response {
+        let mut form = Form::new();
+        for (name, image) in parts {
+            let file_name = format!("{name}.png");
+            let part = Part::bytes(image.clone()).file_name(file_name).mime_str("image/png").unwrap();
+            form = form.part((*name).to_owned(), part);
+        }
+        for (name, value) in options {
+            form = form.text((*name).to_owned(), (*value).to_owned());
+        }
+        self.request(reqwest::Method::POST, path).multipart(form).send().await.unwrap()
+    }
+
     /// Submits a PNG and returns the job object.
     ///
     /// # Panics

@@ -74,6 +74,12 @@ impl Failure {
         self
     }
 
+    /// Adds a field to the problem that helps the caller.
+    pub fn with_field(mut self, name: &str, value: &str) -> Self {
+        self.problem = Box::new(self.problem.with(name, value));
+        self
+    }
+
     /// The problem's code.
     pub fn code(&self) -> Code {
         self.problem.code

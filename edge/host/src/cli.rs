@@ -52,7 +52,7 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
     /// The largest request body. The default is 50 MiB and what a form adds to it; JSON may be a
-    /// third larger.
+    /// third larger, and a form with pictures of four sides four times as large.
     #[arg(long, default_value_t = 51 << 20, value_name = "BYTES")]
     pub(crate) body_bytes: u64,
 

@@ -46,9 +46,10 @@ pub use error::PipelineError;
 pub use inference::{Inference, InferenceConfig, StartError};
 pub use neural::{NeuralConfig, Offload, ParseOffloadError};
 pub use orfeas_geometry::MeshReport;
+pub use orfeas_protocol::Side;
 pub use settings::{QualitySource, Settings};
 pub use stage::{Stage, StageWeights};
-pub use views::{ParseSideError, Side, TwicePictured, Views};
+pub use views::{TwicePictured, Views};
 #[cfg(test)]
 pub(crate) use {
     family::{Family, Shape, Subject, Volume},

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  ids ─┬─▶ options ──▶ job ──▶ view (the job object callers see)
-//!       │   preset  ──▶  │
+//!       │   preset  ──▶  │                side (of a subject: which picture shows what)
 //!       └─▶ subjects     └──▶ problem (codes, their HTTP status)
 //!           rollout (which channel a request belongs to), key (who may call)
 //! ```
@@ -15,6 +15,7 @@ pub mod options;
 pub mod preset;
 pub mod problem;
 pub mod rollout;
+pub mod side;
 pub mod subjects;
 pub mod timestamp;
 pub mod view;
@@ -25,4 +26,5 @@ pub use key::{KeyLimits, KeyRecord, Scope};
 pub use options::JobOptions;
 pub use problem::{Code, Problem};
 pub use rollout::Channel;
+pub use side::Side;
 pub use timestamp::Timestamp;

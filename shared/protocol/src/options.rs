@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::ids::{InvalidId, Sha256Digest};
 use crate::problem::{Code, Problem};
+use crate::side::Side;
 
 /// An option that is unknown, given twice, or out of its range.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -221,6 +222,30 @@ impl Default for JobOptions {
     }
 }
 
+impl JobOptions {
+    /// The stored pictures of the subject's sides beside its front, in the order of the sides.
+    pub fn views(&self) -> impl Iterator<Item = (Side, Sha256Digest)> {
+        let view = |side| {
+            let digest = match side {
+                Side::Left => self.left_sha256,
+                Side::Back => self.back_sha256,
+                Side::Right => self.right_sha256,
+            };
+            digest.map(|digest| (side, digest))
+        };
+        Side::ALL.into_iter().filter_map(view)
+    }
+
+    /// Names the stored picture of a side.
+    pub fn set_view(&mut self, side: Side, digest: Sha256Digest) {
+        match side {
+            Side::Left => self.left_sha256 = Some(digest),
+            Side::Back => self.back_sha256 = Some(digest),
+            Side::Right => self.right_sha256 = Some(digest),
+        }
+    }
+}
+
 /// How long a synchronous request waits for its job when it does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(120);
 
@@ -411,6 +436,20 @@ mod tests {
         assert!(!options.job.texture);
         let json = serde_json::to_value(&options.job).unwrap();
         assert_eq!(serde_json::from_value::<JobOptions>(json).unwrap(), options.job);
+    }
+
+    #[test]
+    fn views_are_the_pictures_that_the_options_of_their_sides_name() {
+        let digests = Side::ALL.map(|side| (side, Sha256Digest::of(side.as_str())));
+        let mut options = RequestOptions::default();
+        for (side, digest) in digests.into_iter().rev() {
+            options.set(side.option(), &digest.to_string()).unwrap();
+        }
+        assert_eq!(options.job.views().collect::<Vec<_>>(), digests);
+        let mut job = JobOptions::default();
+        assert_eq!(job.views().count(), 0);
+        digests.into_iter().for_each(|(side, digest)| job.set_view(side, digest));
+        assert_eq!(job, options.job);
     }
 
     #[test]

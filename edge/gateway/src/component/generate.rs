@@ -23,7 +23,7 @@ use crate::reply::{CHANNEL, Reply};
 /// Whatever is wrong with the request, the picture or the bus; and the job's failure.
 pub(super) async fn post(edge: &'static Edge, head: &Head, body: RequestBody) -> Result<Answer, Failure> {
     let started = Instant::now();
-    let terms = Terms { takes_json: true, check };
+    let terms = Terms { check };
     let Submitted { mut lease, watch, mut record, options } =
         submission::submit(edge, head, body, terms).await?;
     let deadline = started + options.wait();

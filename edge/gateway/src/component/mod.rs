@@ -4,7 +4,7 @@
 //! ```text
 //!  inbound ─▶ route ─▶ generate │ submit │ uploads │ job │ result │ events │ node │ health ─▶ outbound
 //!                         └─ submission ─┘    │
-//!                               └─ picture ───┘        jobs, quota, edge (settings, pool, who may enter)
+//!                         receiving, picture ─┘        jobs, quota, edge (settings, pool, who may enter)
 //! ```
 //! Each request owns its connection to the bus and everything else it touches. No task outlives its request or
 //! wakes another one: the component model's tasks cannot do that here.
@@ -21,6 +21,7 @@ mod node;
 mod outbound;
 mod picture;
 mod quota;
+mod receiving;
 mod result;
 mod submission;
 mod submit;

@@ -1,21 +1,20 @@
-//! The way of a picture into the object store: its bytes are checked and stored while they arrive; then its
-//! digest is looked up on the block list and among what is stored already; only then it becomes an object.
+//! A request's pictures, once their bytes are stored (receiving.rs): each digest is looked up on the block list and
+//! among what is stored already; only when all of them have passed, the new ones become objects.
 
-use orfeas_edge_nats::jetstream::object::{GetInfo, ObjectInfo, PutInfo, StoredInfo, nuid};
+use orfeas_edge_nats::jetstream::object::{GetInfo, ObjectInfo, PutInfo, StoredInfo};
 use orfeas_edge_nats::jetstream::{ObjectReader, ObjectWriter, PublishAck, kv};
 use orfeas_edge_nats::{Error as BusError, Pending};
 use orfeas_intake::{Declared, Inspector, Limits, ValidImage};
-use orfeas_protocol::options::RequestOptions;
 use orfeas_protocol::subjects::{BLOCKLIST_BUCKET, blocklist_key};
 use orfeas_protocol::view::InputImage;
-use orfeas_protocol::{Code, Sha256Digest};
+use orfeas_protocol::{Code, Sha256Digest, Side};
 
 use super::clock;
 use super::edge::{Bus, Edge, soon};
-use super::inbound::RequestBody;
+use super::receiving::refused;
 use crate::failure::Failure;
 use crate::picture;
-use crate::upload::{Event, UploadReader};
+use crate::upload::Pictured;
 
 /// A picture that is known by its digest; nothing of it is visible yet.
 pub(super) enum Picture {
@@ -25,11 +24,36 @@ pub(super) enum Picture {
     Stored(Sha256Digest),
 }
 
-/// A picture that passed every check.
+impl Picture {
+    fn digest(&self) -> Sha256Digest {
+        match self {
+            Self::Fresh(valid, _) => valid.sha256,
+            Self::Stored(digest) => *digest,
+        }
+    }
+
+    /// What holds its chunks, if they came with this request.
+    pub(super) fn into_writer(self) -> Option<ObjectWriter> {
+        match self {
+            Self::Fresh(_, writer) => Some(writer),
+            Self::Stored(_) => None,
+        }
+    }
+}
+
+/// The pictures of a request.
+pub(super) struct Pictures {
+    pub(super) front: Picture,
+    pub(super) others: Vec<(Side, Picture)>,
+}
+
+/// Pictures that have passed every check.
 pub(super) struct Accepted {
+    /// The front.
     pub(super) input: InputImage,
-    /// The object to make visible; `None` if it is there already.
-    pub(super) new_object: Option<NewObject>,
+    pub(super) views: Vec<(Side, Sha256Digest)>,
+    /// The objects to make visible: those that are not there already.
+    pub(super) new_objects: Vec<NewObject>,
 }
 
 /// An object whose chunks are stored and whose metadata is not.
@@ -39,118 +63,76 @@ pub(super) struct NewObject {
     chunks: ObjectWriter,
 }
 
-/// Reads the body to its end, and lets `check_options` look at its options. Whatever fails, no chunk stays behind.
+/// Looks pictures up on the block list and in the store. `beside` is a request that the caller wants answered in the
+/// same round trip as the first. Whatever fails, no chunk stays behind.
 ///
 /// # Errors
-/// The body is malformed, or the picture is refused, or the bus is away.
-pub(super) async fn receive(
+/// A picture is blocked, or not stored; the block list cannot be read; the bus is away.
+pub(super) async fn check(
     edge: &Edge,
     bus: &mut Bus,
-    reader: UploadReader,
-    body: RequestBody,
-    check_options: impl Fn(&RequestOptions) -> Result<(), Failure>,
-) -> Result<(RequestOptions, Picture), Failure> {
-    let bucket = edge.settings.region.names().uploads_bucket();
-    let mut intake =
-        Intake { inspector: None, writer: ObjectWriter::new(&bucket, nuid(clock::u128_random())) };
-    let read = intake.read(bus, reader, body).await;
-    match read.and_then(|(options, valid)| check_options(&options).map(|()| (options, valid))) {
-        Ok((options, valid)) => {
-            let picture = match (valid, options.image_sha256) {
-                (Some(valid), _) => Picture::Fresh(Box::new(valid), intake.writer),
-                (None, Some(digest)) => Picture::Stored(digest),
-                (None, None) => return Err(Failure::internal("an upload without picture was not refused")),
-            };
-            Ok((options, picture))
+    pictures: Pictures,
+    beside: Option<Pending<Option<kv::Entry>>>,
+) -> Result<(Accepted, Option<kv::Entry>), Failure> {
+    let Pictures { front, others } = pictures;
+    let mut left = others.into_iter();
+    let mut new_objects = Vec::new();
+    let outcome = async {
+        let (input, new_object, beside) = check_one(edge, bus, front, beside).await?;
+        new_objects.extend(new_object);
+        let mut views = Vec::new();
+        while let Some((side, picture)) = left.next() {
+            let checked = check_one(edge, bus, picture, None).await;
+            let (view, new_object, _) = checked.map_err(|failure| refused(Pictured::Other(side), failure))?;
+            views.push((side, view.sha256));
+            new_objects.extend(new_object);
         }
+        Ok((input, views, beside))
+    };
+    match outcome.await {
+        Ok((input, views, beside)) => Ok((Accepted { input, views, new_objects }, beside)),
         Err(failure) => {
-            discard(edge, bus, intake.writer).await;
+            abandon(edge, bus, new_objects).await;
+            for writer in left.filter_map(|(_, picture)| picture.into_writer()) {
+                discard(edge, bus, writer).await;
+            }
             Err(failure)
         }
     }
 }
 
-struct Intake {
-    inspector: Option<Inspector>,
-    writer: ObjectWriter,
-}
-
-impl Intake {
-    async fn read(
-        &mut self,
-        bus: &mut Bus,
-        mut reader: UploadReader,
-        mut body: RequestBody,
-    ) -> Result<(RequestOptions, Option<ValidImage>), Failure> {
-        while let Some(bytes) = body.next().await? {
-            reader.push(bytes)?;
-            while let Some(event) = reader.next_event()? {
-                self.take(bus, event).await?;
-            }
-        }
-        body.finish().await?;
-        let upload = reader.finish()?;
-        for event in upload.last {
-            self.take(bus, event).await?;
-        }
-        let valid = self.inspector.take().map(Inspector::finish).transpose()?;
-        Ok((upload.options, valid))
-    }
-
-    async fn take(&mut self, bus: &mut Bus, event: Event) -> Result<(), Failure> {
-        match event {
-            Event::Image(head) => self.inspector = Some(Inspector::new(head.declared(), Limits::default())),
-            Event::Data(bytes) => {
-                if let Some(inspector) = &mut self.inspector {
-                    inspector.push(&bytes)?;
-                }
-                self.writer.write(bus, &bytes).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Looks the picture up on the block list and in the store. `beside` is a request that the caller wants answered
-/// in the same round trip. Whatever fails, no chunk stays behind.
-///
-/// # Errors
-/// The picture is blocked, or not stored; the block list cannot be read; the bus is away.
-pub(super) async fn check(
+/// Checks one picture. If it fails, its own chunks are gone.
+async fn check_one(
     edge: &Edge,
     bus: &mut Bus,
     picture: Picture,
     beside: Option<Pending<Option<kv::Entry>>>,
-) -> Result<(Accepted, Option<kv::Entry>), Failure> {
+) -> Result<(InputImage, Option<NewObject>, Option<kv::Entry>), Failure> {
     let bucket = edge.settings.region.names().uploads_bucket();
-    let digest = match &picture {
-        Picture::Fresh(valid, _) => valid.sha256,
-        Picture::Stored(digest) => *digest,
-    };
+    let digest = picture.digest();
     let looked_up = look_up(bus, &bucket, digest, beside).await;
     match (picture, looked_up) {
-        (Picture::Fresh(_, writer), Err(failure)) => {
-            discard(edge, bus, writer).await;
+        (picture, Err(failure)) => {
+            if let Some(writer) = picture.into_writer() {
+                discard(edge, bus, writer).await;
+            }
             Err(failure)
         }
-        (Picture::Stored(_), Err(failure)) => Err(failure),
         (Picture::Stored(digest), Ok((stored, beside))) => {
-            let input = stored_input(bus, digest, stored).await?;
-            Ok((Accepted { input, new_object: None }, beside))
+            Ok((stored_input(bus, digest, stored).await?, None, beside))
         }
         (Picture::Fresh(valid, mut writer), Ok((stored, beside))) => {
             let input = picture::input(&valid);
             if stored.as_ref().is_some_and(|stored| !stored.info.deleted) {
                 discard(edge, bus, writer).await;
-                return Ok((Accepted { input, new_object: None }, beside));
+                return Ok((input, None, beside));
             }
             let replaces = stored.map_or(0, |stored| stored.sequence);
             let (name, now) = (digest.to_string(), clock::now().to_string());
             match writer.finish(bus, name, digest.as_bytes(), now).await {
                 Ok(info) => {
                     let info = ObjectInfo { metadata: picture::metadata(&input), ..info };
-                    let new_object = NewObject { info, replaces, chunks: writer };
-                    Ok((Accepted { input, new_object: Some(new_object) }, beside))
+                    Ok((input, Some(NewObject { info, replaces, chunks: writer }), beside))
                 }
                 Err(error) => {
                     discard(edge, bus, writer).await;
@@ -192,7 +174,7 @@ async fn stored_input(
 ) -> Result<InputImage, Failure> {
     let info = match stored {
         Some(StoredInfo { info, .. }) if !info.deleted => info,
-        _ => return Err(Failure::new(Code::NotFound, "no stored picture has this `image_sha256`")),
+        _ => return Err(Failure::new(Code::NotFound, "no stored picture has this digest")),
     };
     if let Some(input) = picture::from_metadata(digest, info.size, &info.metadata) {
         return Ok(input);
@@ -209,34 +191,49 @@ async fn stored_input(
     Ok(picture::input(&valid))
 }
 
-impl NewObject {
-    /// The request that makes the object visible, to be sent together with others.
-    pub(super) fn start(&self, bus: &mut Bus) -> Result<Pending<PublishAck>, BusError> {
-        bus.start(&PutInfo { info: &self.info, replaces: self.replaces })
-    }
+/// Objects that are becoming visible: what was asked of the bus together with other requests.
+pub(super) struct Appearing(Vec<(NewObject, Pending<PublishAck>)>);
 
-    /// Gives the object up.
-    pub(super) async fn abandon(self, edge: &Edge, bus: &mut Bus) {
-        discard(edge, bus, self.chunks).await;
+/// Asks for objects to become visible, to be sent together with other requests.
+///
+/// # Errors
+/// The bus is away.
+pub(super) fn start_appearing(bus: &mut Bus, objects: Vec<NewObject>) -> Result<Appearing, BusError> {
+    let mut appearing = Vec::with_capacity(objects.len());
+    for object in objects {
+        let pending = bus.start(&PutInfo { info: &object.info, replaces: object.replaces })?;
+        appearing.push((object, pending));
     }
+    Ok(Appearing(appearing))
+}
 
-    /// Waits until the object is visible, or another upload of the same picture was faster.
+impl Appearing {
+    /// Waits until every object is visible, or another upload of the same picture was faster. Tells whether one of
+    /// them was not there before.
     ///
     /// # Errors
-    /// The bus is away; no chunk stays behind.
-    pub(super) async fn finish(
-        self,
-        edge: &Edge,
-        bus: &mut Bus,
-        pending: Pending<PublishAck>,
-    ) -> Result<bool, Failure> {
-        match bus.finish(pending, soon()).await {
-            Ok(_) => Ok(true),
-            Err(error) => {
-                discard(edge, bus, self.chunks).await;
-                if error == BusError::Conflict { Ok(false) } else { Err(error.into()) }
+    /// The bus is away; no chunk of an object that is not visible stays behind.
+    pub(super) async fn finish(self, edge: &Edge, bus: &mut Bus) -> Result<bool, Failure> {
+        let mut outcome = Ok(false);
+        for (object, pending) in self.0 {
+            match bus.finish(pending, soon()).await {
+                Ok(_) => outcome = outcome.map(|_| true),
+                Err(error) => {
+                    discard(edge, bus, object.chunks).await;
+                    if error != BusError::Conflict {
+                        outcome = outcome.and(Err(error.into()));
+                    }
+                }
             }
         }
+        outcome
+    }
+}
+
+/// Gives objects up before they are visible.
+pub(super) async fn abandon(edge: &Edge, bus: &mut Bus, objects: Vec<NewObject>) {
+    for object in objects {
+        discard(edge, bus, object.chunks).await;
     }
 }
 

@@ -1,8 +1,8 @@
 //! A picture becomes a job. The order is what makes a submission safe to lose half-way:
 //!
 //! ```text
-//!  picture checked ─▶ claim of the idempotency key ┐
-//!                     picture visible              ┴─▶ record ─▶ work item ─▶ 202
+//!  pictures checked ─▶ claim of the idempotency key ┐
+//!                      pictures visible             ┴─▶ record ─▶ work item ─▶ 202
 //! ```
 //! Until the work item is acknowledged nothing was promised; whoever sends the same request again finds the
 //! claim, and with it the job that it began.
@@ -24,19 +24,19 @@ use super::inbound::RequestBody;
 use super::jobs::{self, JobWatch};
 use super::picture::{self, Accepted};
 use super::quota;
+use super::receiving::receive;
 use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::head::Head;
 use crate::idempotency::{self, Claim};
 use crate::reply::CHANNEL;
-use crate::upload::UploadReader;
+use crate::upload::{Purpose, UploadReader};
 
 /// JetStream's number for "the stream is full".
 const STREAM_FULL: u32 = 10_077;
 
 /// How a resource takes submissions.
 pub(super) struct Terms {
-    pub(super) takes_json: bool,
     /// Looks at the options before anything is stored for good.
     pub(super) check: fn(&Head, &RequestOptions) -> Result<(), Failure>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Submitted {
     pub(super) options: RequestOptions,
 }
 
-/// Takes a request's picture in and makes a job of it.
+/// Takes a request's pictures in and makes a job of them.
 ///
 /// # Errors
 /// Whatever is wrong with the request, the picture or the bus.
@@ -59,7 +59,7 @@ pub(super) async fn submit(
     body: RequestBody,
     terms: Terms,
 ) -> Result<Submitted, Failure> {
-    let reader = UploadReader::new(head, terms.takes_json, Limits::default())?;
+    let reader = UploadReader::new(head, Purpose::Job, Limits::default())?;
     let wanted_channel = channel_override(head)?;
     let Access { mut lease, caller, first: rollout } = edge.enter(head, Scope::Submit, read_rollout).await?;
     let request = Request { edge, head, caller, wanted_channel, rollout };
@@ -118,13 +118,16 @@ impl Request<'_> {
         let entry_key = idempotency::entry_key(head, &caller.tenant)?;
         quota::look(edge, bus, &caller, new_job_id()).await?;
         let check_options = |options: &RequestOptions| check_options(head, options);
-        let (options, picture) = picture::receive(edge, bus, reader, body, check_options).await?;
+        let (mut options, pictures) = receive(edge, bus, reader, body, check_options).await?;
         let bucket = edge.settings.region.names().idempotency_bucket();
         let earlier = match &entry_key {
             Some(key) => Some(bus.start(&kv::Get { bucket: &bucket, key })?),
             None => None,
         };
-        let (accepted, earlier) = picture::check(edge, bus, picture, earlier).await?;
+        let (accepted, earlier) = picture::check(edge, bus, pictures, earlier).await?;
+        for (side, digest) in &accepted.views {
+            options.job.set_view(*side, *digest);
+        }
         let by = match caller.is_authenticated {
             true => RolloutKey::Tenant(&caller.tenant),
             false => RolloutKey::Content(&accepted.input.sha256),
@@ -136,7 +139,7 @@ impl Request<'_> {
     }
 }
 
-/// A request whose picture was accepted.
+/// A request whose pictures were accepted.
 struct Submission<'r> {
     edge: &'static Edge,
     head: &'r Head,
@@ -154,7 +157,7 @@ impl Submission<'_> {
         accepted: Accepted,
         earlier: Option<kv::Entry>,
     ) -> Result<(JobWatch, JobRecord), Failure> {
-        let Accepted { input, new_object } = accepted;
+        let Accepted { input, new_objects, .. } = accepted;
         let new_id = new_job_id();
         let fingerprint = idempotency::fingerprint(&input.sha256, self.options.job_type, &self.options.job);
         let claimed = match earlier.and_then(|entry| entry.value).map(|json| Claim::read(&json, &fingerprint))
@@ -162,21 +165,17 @@ impl Submission<'_> {
             Some(Ok(claim)) => Some(claim.job_id),
             None => None,
             Some(Err(failure)) => {
-                if let Some(object) = new_object {
-                    object.abandon(self.edge, bus).await;
-                }
+                picture::abandon(self.edge, bus, new_objects).await;
                 return Err(failure);
             }
         };
-        let visible = new_object.as_ref().map(|object| object.start(bus)).transpose()?;
+        let appearing = picture::start_appearing(bus, new_objects)?;
         let claimed = match (claimed, &self.entry_key) {
             (Some(id), _) => Ok(id),
             (None, Some(key)) => self.claim(bus, key, Claim { job_id: new_id, fingerprint }).await,
             (None, None) => Ok(new_id),
         };
-        if let (Some(object), Some(pending)) = (new_object, visible) {
-            object.finish(self.edge, bus, pending).await?;
-        }
+        appearing.finish(self.edge, bus).await?;
         let id = claimed?;
 
         let region = &self.edge.settings.region;

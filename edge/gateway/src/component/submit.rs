@@ -17,7 +17,7 @@ use crate::reply::{CHANNEL, Reply};
 /// # Errors
 /// Whatever is wrong with the request, the picture or the bus.
 pub(super) async fn post(edge: &'static Edge, head: &Head, body: RequestBody) -> Result<Answer, Failure> {
-    let terms = Terms { takes_json: true, check: |_, _| Ok(()) };
+    let terms = Terms { check: |_, _| Ok(()) };
     let Submitted { mut lease, watch, record, .. } = submission::submit(edge, head, body, terms).await?;
     watch.stop(&mut lease);
     lease.give_back().await;

@@ -11,17 +11,18 @@ use super::inbound::RequestBody;
 use super::outbound::Answer;
 use super::picture::{self, Accepted};
 use super::quota;
+use super::receiving::receive;
 use crate::failure::Failure;
 use crate::head::Head;
 use crate::reply::Reply;
-use crate::upload::UploadReader;
+use crate::upload::{Purpose, UploadReader};
 
 /// Answers the request: 201 for a new picture, 200 for one that was there.
 ///
 /// # Errors
 /// Whatever is wrong with the request, the picture or the bus.
 pub(super) async fn post(edge: &'static Edge, head: &Head, body: RequestBody) -> Result<Answer, Failure> {
-    let reader = UploadReader::new(head, false, Limits::default())?;
+    let reader = UploadReader::new(head, Purpose::Store, Limits::default())?;
     let Access { mut lease, caller, .. } = edge.enter(head, Scope::Submit, ping).await?;
     let stored = match quota::take(edge, &mut lease, &caller, None).await {
         Ok(()) => store(edge, &mut lease, reader, body).await,
@@ -42,15 +43,9 @@ async fn store(
     reader: UploadReader,
     body: RequestBody,
 ) -> Result<Reply, Failure> {
-    let (_, picture) = picture::receive(edge, bus, reader, body, |_| Ok(())).await?;
-    let (Accepted { input, new_object }, _) = picture::check(edge, bus, picture, None).await?;
-    let is_new = match new_object {
-        Some(object) => {
-            let pending = object.start(bus)?;
-            object.finish(edge, bus, pending).await?
-        }
-        None => false,
-    };
+    let (_, pictures) = receive(edge, bus, reader, body, |_| Ok(())).await?;
+    let (Accepted { input, new_objects, .. }, _) = picture::check(edge, bus, pictures, None).await?;
+    let is_new = picture::start_appearing(bus, new_objects)?.finish(edge, bus).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::json(status, &input))
 }

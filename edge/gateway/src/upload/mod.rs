@@ -1,5 +1,11 @@
-//! The body of an upload as a stream of events: where the picture begins, its bytes, and at the end the
+//! The body of an upload as a stream of events: where a picture begins, its bytes, and at the end the
 //! options. Whether it comes as a form, as the bare picture or as JSON is nobody's business beyond this module.
+//!
+//! A form may bring pictures of more sides than the front, one after the other:
+//!
+//! ```text
+//!  Image(Front) Data Data …  Image(Other(Left)) Data …  ─▶ finish: options, and that one front was there
+//! ```
 
 mod json_body;
 mod multipart;
@@ -7,6 +13,7 @@ mod multipart;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use orfeas_intake::{Declared, Limits};
+use orfeas_protocol::Side;
 use orfeas_protocol::options::{OptionError, RequestOptions};
 use serde_json::{Map, Value};
 
@@ -15,8 +22,11 @@ use crate::head::Head;
 use json_body::JsonBody;
 use multipart::{Multipart, PartHead};
 
-/// The form field and the JSON members that bring the picture.
+/// The form field that brings the picture.
 const IMAGE_PART: &str = "image";
+
+/// Its other name, for who sends all sides.
+const FRONT_PART: &str = "front";
 
 /// The value of an option: the longest is a digest.
 const VALUE_BYTES_MAX: usize = 1024;
@@ -38,11 +48,47 @@ impl ImageHead {
     }
 }
 
+/// What a body is for, which decides what may be in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A picture to store: bare, or the part `image` of a form.
+    Store,
+    /// A job: a bare picture, a form with a picture for each side, or JSON.
+    Job,
+}
+
+impl Purpose {
+    /// The side that a form's part of this name shows; `None` if it is an option.
+    fn pictured(self, part: &str) -> Option<Pictured> {
+        match (self, part) {
+            (_, IMAGE_PART) | (Self::Job, FRONT_PART) => Some(Pictured::Front),
+            (Self::Job, part) => part.parse().ok().map(Pictured::Other),
+            (Self::Store, _) => None,
+        }
+    }
+
+    const fn form_pictures_max(self) -> u64 {
+        match self {
+            Self::Store => 1,
+            Self::Job => 1 + Side::ALL.len() as u64,
+        }
+    }
+}
+
+/// What a picture shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pictured {
+    /// The subject's front: the job's own picture.
+    Front,
+    /// Another side of it.
+    Other(Side),
+}
+
 /// A step of the upload.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The picture begins.
-    Image(ImageHead),
+    /// A picture begins, and the one before it, if any, is complete. Each side comes once.
+    Image(Pictured, ImageHead),
     /// Some of its bytes.
     Data(Bytes),
 }
@@ -50,9 +96,11 @@ pub enum Event {
 /// A body that is being read.
 #[derive(Debug)]
 pub struct UploadReader {
+    purpose: Purpose,
     body: Body,
     options: RequestOptions,
     has_image: bool,
+    others: Vec<Side>,
 }
 
 #[derive(Debug)]
@@ -75,7 +123,7 @@ enum Part {
 pub struct Upload {
     /// The options, from the query and the body.
     pub options: RequestOptions,
-    /// The picture's last bytes.
+    /// The last picture's last bytes.
     pub last: Vec<Event>,
 }
 
@@ -84,7 +132,7 @@ impl UploadReader {
     ///
     /// # Errors
     /// The query has a bad option, the content type is malformed, or the body is longer than any upload may be.
-    pub fn new(head: &Head, takes_json: bool, limits: Limits) -> Result<Self, Failure> {
+    pub fn new(head: &Head, purpose: Purpose, limits: Limits) -> Result<Self, Failure> {
         let mut options = RequestOptions::default();
         for (name, value) in form_urlencoded::parse(head.query.as_bytes()) {
             options.set(&name, &value)?;
@@ -94,8 +142,9 @@ impl UploadReader {
         let is = |wanted: &str| media_type.is_some_and(|found| found.eq_ignore_ascii_case(wanted));
         let (body, bytes_max) = if is("multipart/form-data") {
             let parser = Multipart::new(content_type.unwrap_or_default()).map_err(invalid)?;
-            (Body::Form { parser: Box::new(parser), part: Part::None }, limits.bytes_max + ENVELOPE_BYTES_MAX)
-        } else if takes_json && is("application/json") {
+            let bytes_max = purpose.form_pictures_max() * limits.bytes_max + ENVELOPE_BYTES_MAX;
+            (Body::Form { parser: Box::new(parser), part: Part::None }, bytes_max)
+        } else if purpose == Purpose::Job && is("application/json") {
             let base64_bytes_max = limits.bytes_max.div_ceil(3) * 4;
             (Body::Json { reader: JsonBody::new(), queued: None }, base64_bytes_max + ENVELOPE_BYTES_MAX)
         } else {
@@ -105,7 +154,7 @@ impl UploadReader {
         if head.content_length().is_some_and(|length| length > bytes_max) {
             return Err(orfeas_intake::Rejection::TooLarge { limit_bytes: limits.bytes_max }.into());
         }
-        Ok(Self { body, options, has_image: false })
+        Ok(Self { purpose, body, options, has_image: false, others: Vec::new() })
     }
 
     /// Takes the next bytes of the body; call [`Self::next_event`] until it has no more.
@@ -136,19 +185,30 @@ impl UploadReader {
     }
 
     fn next_of_form(&mut self) -> Result<Option<Event>, Failure> {
-        let Self { body: Body::Form { parser, part }, options, has_image } = self else { return Ok(None) };
+        let Self { purpose, body: Body::Form { parser, part }, options, has_image, others } = self else {
+            return Ok(None);
+        };
         while let Some(event) = parser.next_event().map_err(invalid)? {
             match event {
-                multipart::Event::Part(PartHead { name, file_name, content_type }) if name == IMAGE_PART => {
-                    if *has_image {
-                        return Err(Failure::invalid("the part `image` stands twice in the form"));
+                multipart::Event::Part(PartHead { name, file_name, content_type }) => {
+                    let Some(pictured) = purpose.pictured(&name) else {
+                        *part = Part::Option { name, value: Vec::new() };
+                        continue;
+                    };
+                    let is_first = match pictured {
+                        Pictured::Front => !std::mem::replace(has_image, true),
+                        Pictured::Other(side) if others.contains(&side) => false,
+                        Pictured::Other(side) => {
+                            others.push(side);
+                            true
+                        }
+                    };
+                    if !is_first {
+                        let detail = format!("the part `{name}` is a second picture of the same side");
+                        return Err(Failure::invalid(detail));
                     }
-                    *has_image = true;
                     *part = Part::Image;
-                    return Ok(Some(Event::Image(ImageHead { file_name, content_type })));
-                }
-                multipart::Event::Part(PartHead { name, .. }) => {
-                    *part = Part::Option { name, value: Vec::new() }
+                    return Ok(Some(Event::Image(pictured, ImageHead { file_name, content_type })));
                 }
                 multipart::Event::Data(data) => match part {
                     Part::Image => return Ok(Some(Event::Data(data))),
@@ -174,9 +234,9 @@ impl UploadReader {
     /// Ends the body.
     ///
     /// # Errors
-    /// It broke off, is malformed, has a bad option, or brings no picture, or two.
+    /// It broke off, is malformed, has a bad option, or brings no picture of the front, or two of the same side.
     pub fn finish(self) -> Result<Upload, Failure> {
-        let Self { body, mut options, mut has_image } = self;
+        let Self { body, mut options, mut has_image, others, .. } = self;
         let mut last = Vec::new();
         match body {
             Body::Raw { .. } => {}
@@ -192,6 +252,10 @@ impl UploadReader {
                 last.extend(announced(&mut has_image, may_begin, &ImageHead::default(), &mut queued));
                 last.extend(announced(&mut has_image, may_begin, &ImageHead::default(), &mut queued));
             }
+        }
+        if let Some(side) = others.into_iter().find(|side| options.has(side.option())) {
+            let detail = format!("the request has both a part `{side}` and `{}`", side.option());
+            return Err(Failure::invalid(detail));
         }
         match (has_image, options.image_sha256) {
             (true, Some(_)) => Err(Failure::invalid("the request has both a picture and `image_sha256`")),
@@ -212,7 +276,7 @@ fn announced(
 ) -> Option<Event> {
     if may_begin && !*has_image {
         *has_image = true;
-        return Some(Event::Image(head.clone()));
+        return Some(Event::Image(Pictured::Front, head.clone()));
     }
     queued.take().filter(|bytes| !bytes.is_empty()).map(Event::Data)
 }

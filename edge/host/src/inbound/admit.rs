@@ -19,6 +19,9 @@ pub(crate) struct HeadLimits {
 const JSON_BODY_NUMERATOR: u64 = 4;
 const JSON_BODY_DENOMINATOR: u64 = 3;
 
+/// A form may bring pictures of a subject's four sides. How large each of them is only the component can tell.
+const FORM_PICTURES: u64 = 4;
+
 /// Checks the head; the answer is the authority that the request is for.
 pub(super) fn check_head(head: &request::Parts, limits: HeadLimits) -> Result<Authority, Refusal> {
     if head.headers.len() > limits.headers {
@@ -60,6 +63,8 @@ pub(super) fn body_limit(headers: &HeaderMap, limit_bytes: u64) -> u64 {
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if media_type.eq_ignore_ascii_case("application/json") {
         limit_bytes / JSON_BODY_DENOMINATOR * JSON_BODY_NUMERATOR
+    } else if media_type.eq_ignore_ascii_case("multipart/form-data") {
+        limit_bytes.saturating_mul(FORM_PICTURES)
     } else {
         limit_bytes
     }
@@ -190,10 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn json_bodies_may_be_larger_by_their_encoding() {
+    fn json_bodies_may_be_larger_by_their_encoding_and_forms_by_their_pictures() {
         let limit =
             |content_type: &str| body_limit(&head("/", &[("content-type", content_type)]).headers, 300);
         assert_eq!(limit("image/png"), 300);
         assert_eq!(limit("Application/JSON; charset=utf-8"), 400);
+        assert_eq!(limit("multipart/form-data; boundary=x"), 1200);
     }
 }

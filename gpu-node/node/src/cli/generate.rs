@@ -12,12 +12,13 @@ use bytes::Bytes;
 use clap::Args;
 use orfeas_intake::{Declared, Limits, inspect};
 use orfeas_nets::precision::Precision;
+use orfeas_protocol::ids::InvalidId;
 use orfeas_protocol::options::{ModelFormat, RequestOptions};
 use orfeas_torch::DeviceChoice;
 
 use crate::pipeline::{
     self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, NeuralConfig, Offload,
-    ParseSideError, Settings, Side, Views,
+    Settings, Side, Views,
 };
 
 /// Width of the bar on a terminal.
@@ -55,7 +56,7 @@ pub(super) struct Generate {
 /// `SIDE=FILE`
 fn view(text: &str) -> Result<(Side, PathBuf), String> {
     let (side, file) = text.split_once('=').ok_or("expected SIDE=FILE")?;
-    let side = side.parse().map_err(|error: ParseSideError| error.to_string())?;
+    let side = side.parse().map_err(|error: InvalidId| error.to_string())?;
     Ok((side, file.into()))
 }
 

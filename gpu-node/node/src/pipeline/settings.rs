@@ -79,6 +79,8 @@ pub struct Settings {
     pub exact: bool,
     /// Further pictures of the subject, for families that look at it from several sides.
     pub views: Views,
+    /// How many of them the request names: known before they are here, for what the job will take.
+    pub views_named: u8,
 }
 
 impl Settings {
@@ -110,7 +112,13 @@ impl Settings {
             remove_background: options.remove_background,
             exact: options.exact,
             views: Views::default(),
+            views_named: u8::try_from(options.views().count()).unwrap_or(u8::MAX),
         }
+    }
+
+    /// How many pictures of the subject there are, or will be, the front included.
+    pub fn pictures(&self) -> usize {
+        1 + self.views.pictures().len().max(usize::from(self.views_named))
     }
 
     /// One preset lower: its resolution, and no more than its steps and its batch. `None` where there is no lower
@@ -154,6 +162,9 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use orfeas_protocol::{Sha256Digest, Side};
+
     use super::*;
 
     #[test]
@@ -173,6 +184,19 @@ mod tests {
         let options = JobOptions { quality: Some(5), ..JobOptions::default() };
         let asked = Settings::decide_with(&options, Some(9));
         assert_eq!((asked.preset, asked.quality_source), (Preset::Fast, QualitySource::Request));
+    }
+
+    #[test]
+    fn pictures_count_from_the_request_on() {
+        assert_eq!(Settings::decide(&JobOptions::default()).pictures(), 1);
+        let mut options = JobOptions::default();
+        options.set_view(Side::Left, Sha256Digest::of("l"));
+        options.set_view(Side::Back, Sha256Digest::of("b"));
+        let named = Settings::decide(&options);
+        assert_eq!(named.pictures(), 3);
+        let bytes = Bytes::from_static(b"x");
+        let views = Views::new(vec![(Side::Left, bytes.clone()), (Side::Back, bytes)]).unwrap();
+        assert_eq!(Settings { views, ..named }.pictures(), 3);
     }
 
     #[test]

@@ -1,39 +1,10 @@
 //! Further pictures of a job's subject. The job's own picture is the front.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-
-/// A side of the subject beside its front, clockwise from above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
-    /// Its left.
-    Left,
-    /// Its back.
-    Back,
-    /// Its right.
-    Right,
-}
-
-/// A text that names no side.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a side: expected left, back or right; the front is the picture itself")]
-pub struct ParseSideError(String);
-
-impl FromStr for Side {
-    type Err = ParseSideError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "left" => Ok(Self::Left),
-            "back" => Ok(Self::Back),
-            "right" => Ok(Self::Right),
-            _ => Err(ParseSideError(text.chars().take(32).collect())),
-        }
-    }
-}
+use orfeas_protocol::Side;
 
 /// Encoded pictures, which have passed the upload checks, one for a side at most.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -80,6 +51,5 @@ mod tests {
         assert_eq!(views.pictures()[0].0, Side::Left);
         let twice = Views::new(vec![(Side::Back, picture.clone()), (Side::Back, picture)]);
         assert_eq!(twice, Err(TwicePictured(Side::Back)));
-        assert!("front".parse::<Side>().is_err());
     }
 }

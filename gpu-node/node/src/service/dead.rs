@@ -179,11 +179,14 @@ impl DeadLetters {
     /// Queues the job once more, as a new job with all its starts before it; gives the new job's id.
     ///
     /// # Errors
-    /// There is no letter, the job has not failed after all, its picture is gone or refused, or NATS does not answer.
+    /// There is no letter, the job has not failed after all, one of its pictures is gone or refused, or NATS does not answer.
     pub async fn retry(&self, id: JobId) -> Result<JobId, DeadError> {
         let letter = self.get(id).await?;
         let failed = self.failed_record(&letter).await?;
-        self.renew_picture(id, letter.job.job.input.sha256).await?;
+        let views = failed.options.views().map(|(_, digest)| digest);
+        for digest in std::iter::once(failed.job.input.sha256).chain(views) {
+            self.renew_picture(id, digest).await?;
+        }
         let retry = letter.retry_id();
         let record = failed
             .retried(retry, now())

@@ -14,7 +14,7 @@ use orfeas_protocol::view::InputImage;
 use thiserror::Error;
 
 use super::objects::{ObjectError, Objects};
-use crate::pipeline::{Side, Views};
+use crate::pipeline::Views;
 
 /// Why a picture is not used.
 #[derive(Debug, Error)]
@@ -159,24 +159,12 @@ impl Pictures {
         options: &JobOptions,
     ) -> Result<CheckedPicture, PictureError> {
         let picture = self.fetch(digest).await?;
-        Ok(CheckedPicture { views: self.fetch_views(options).await?, ..picture })
-    }
-
-    /// Fetches and checks the pictures of a subject's other sides that a job's options name.
-    async fn fetch_views(&self, options: &JobOptions) -> Result<Views, PictureError> {
-        let named = [
-            (Side::Left, options.left_sha256),
-            (Side::Back, options.back_sha256),
-            (Side::Right, options.right_sha256),
-        ];
-        let mut pictures = Vec::new();
-        for (side, digest) in named {
-            if let Some(digest) = digest {
-                pictures.push((side, self.fetch(digest).await?.bytes));
-            }
+        let mut views = Vec::new();
+        for (side, digest) in options.views() {
+            views.push((side, self.fetch(digest).await?.bytes));
         }
         // A side is one option, so none comes twice.
-        Ok(Views::new(pictures).unwrap_or_default())
+        Ok(CheckedPicture { views: Views::new(views).unwrap_or_default(), ..picture })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

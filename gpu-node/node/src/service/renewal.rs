@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use orfeas_intake::Limits;
-use orfeas_protocol::{JobId, Timestamp};
+use orfeas_protocol::{JobId, Sha256Digest, Timestamp};
 
 use super::entropy::now;
 use super::job::Refusal;
@@ -71,20 +71,35 @@ pub(crate) async fn renew(
             None => open.forget(id),
             Some(stored) if stored.record.job.status.is_terminal() => open.forget(id),
             Some(stored) => {
-                let picture = renew_picture(node, &stored).await?;
+                let pictures = renew_pictures(node, &stored).await?;
                 let record = renew_record(node, id, stored).await?;
                 let never = Timestamp::from_unix_ms(u64::MAX);
-                renewals.look_again(id, picture.into_iter().chain(record).min().unwrap_or(never));
+                renewals.look_again(id, pictures.into_iter().chain(record).min().unwrap_or(never));
             }
         }
     }
     Ok(())
 }
 
-/// Stores a job's picture afresh if it has spent half of its time; gives the time to look again.
-async fn renew_picture(node: &NodeContext, stored: &Stored) -> Result<Option<Timestamp>, async_nats::Error> {
+/// Stores a job's pictures afresh if they have spent half of their time; gives the time to look again.
+async fn renew_pictures(node: &NodeContext, stored: &Stored) -> Result<Option<Timestamp>, async_nats::Error> {
+    let record = &stored.record;
+    let front = renew_picture(node, record.job.id, record.job.input.sha256).await?;
+    let mut earliest = front;
+    for (_, digest) in record.options.views() {
+        let due = renew_picture(node, record.job.id, digest).await?;
+        earliest = earliest.into_iter().chain(due).min();
+    }
+    Ok(earliest)
+}
+
+async fn renew_picture(
+    node: &NodeContext,
+    id: JobId,
+    digest: Sha256Digest,
+) -> Result<Option<Timestamp>, async_nats::Error> {
     let uploads = &node.bus.uploads;
-    let name = stored.record.job.input.sha256.to_string();
+    let name = digest.to_string();
     // Gone, or retracted: the job finds that out itself.
     let Some(info) = uploads.describe(&name).await? else { return Ok(None) };
     let kept = uploads.kept_for();
@@ -96,7 +111,7 @@ async fn renew_picture(node: &NodeContext, stored: &Stored) -> Result<Option<Tim
     let version = uploads.version(&name).await?;
     let picture = uploads.get(&name, Limits::default().bytes_max).await?;
     match uploads.put(&name, &picture, &version).await {
-        Ok(()) => tracing::info!(job = %stored.record.job.id, "picture of a waiting job stored afresh"),
+        Ok(()) => tracing::info!(job = %id, "picture of a waiting job stored afresh"),
         // Another node, or a caller with the same picture, was faster.
         Err(ObjectError::Superseded) => {}
         Err(error) => return Err(error.into()),

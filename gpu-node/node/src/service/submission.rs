@@ -2,7 +2,7 @@
 //! its picture, its record and its message on disk.
 //!
 //! ```text
-//!   options ─▶ picture: checks, block list ─▶ channel ─▶ store picture ─▶ create record ─▶ publish work
+//!   options ─▶ pictures: checks, block list ─▶ channel ─▶ store pictures ─▶ create record ─▶ publish work
 //! ```
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_nats::jetstream::kv::Operation;
 use bytes::Bytes;
 use orfeas_protocol::job::NewJob;
-use orfeas_protocol::options::RequestOptions;
+use orfeas_protocol::options::{JobOptions, RequestOptions};
 use orfeas_protocol::problem::{Code, Problem};
 use orfeas_protocol::rollout::{Rollout, RolloutKey};
 use orfeas_protocol::{Channel, JobRecord, RequestId, Sha256Digest, TenantId};
@@ -19,7 +19,7 @@ use super::entropy::{job_id, now};
 use super::line::foresee_new;
 use super::node::NodeContext;
 use super::objects::{ObjectError, Objects};
-use super::picture::CheckedPicture;
+use super::picture::{CheckedPicture, PictureError};
 use super::queue::{EnqueueError, enqueue};
 
 /// What a caller is told to wait when the queue or the store is full: about a few jobs' time.
@@ -45,6 +45,7 @@ pub(crate) async fn submit(node: &Arc<NodeContext>, submission: Submission) -> R
     let picture = picture(node, &submission).await?;
     let channel = channel(node, &picture.input.sha256).await?;
     store(&node.bus.uploads, &picture).await?;
+    keep_views(node, &submission.options.job).await?;
     let id = job_id().map_err(|error| internal("draw a job id", &error))?;
     let new = NewJob {
         id,
@@ -92,15 +93,28 @@ async fn picture(node: &NodeContext, submission: &Submission) -> Result<CheckedP
             return Err(Problem::new(Code::InvalidRequest, detail));
         }
     };
-    checked.map_err(|error| {
-        let problem = error.problem();
-        if problem.status < 500 {
-            node.metrics.upload_rejected(problem.code);
-            problem
-        } else {
-            unavailable("check the picture", &error)
-        }
-    })
+    checked.map_err(|error| refusal(node, &error))
+}
+
+/// Pictures of the subject's other sides are stored already, and named in the options: they pass the same checks now,
+/// one after the other, and stay for long enough.
+async fn keep_views(node: &NodeContext, options: &JobOptions) -> Result<(), Problem> {
+    for (side, digest) in options.views() {
+        let view = node.pictures.fetch(digest).await;
+        let view = view.map_err(|error| refusal(node, &error).with("side", side.as_str()))?;
+        store(&node.bus.uploads, &view).await?;
+    }
+    Ok(())
+}
+
+fn refusal(node: &NodeContext, error: &PictureError) -> Problem {
+    let problem = error.problem();
+    if problem.status < 500 {
+        node.metrics.upload_rejected(problem.code);
+        problem
+    } else {
+        unavailable("check the picture", error)
+    }
 }
 
 /// The channel of a picture. No rollout state means no canary; no answer means no job.

@@ -8,7 +8,7 @@ use orfeas_protocol::preset::Preset;
 use serde_json::{Value, json};
 
 use crate::acts::Act;
-use crate::harness::{Caller, Node, PATIENCE, Server, picture, until};
+use crate::harness::{Caller, Node, PATIENCE, Server, body, picture, until};
 
 /// `strategy` of each recovery, in order; all have the same reason.
 fn strategies(job: &Value, reason: &str) -> Vec<String> {
@@ -255,33 +255,58 @@ async fn what_cannot_help_is_not_tried() {
 }
 
 #[tokio::test]
-async fn the_picture_and_the_record_of_a_waiting_job_are_stored_afresh_in_time() {
+async fn the_pictures_and_the_record_of_a_waiting_job_are_stored_afresh_in_time() {
     let server = Server::start().await;
     let node = Node::start(&server, "[retention]\nuploads = \"10m\"\nrecords = \"10m\"").await;
     let caller = Caller::of(&server).await;
     // One runs, so that the others wait for the device.
     caller.submit(json!({"model": "gated"})).await;
     node.script.wait_for_runs(1).await;
-    let waiting = caller.submit(json!({"seed": 2})).await;
-    // The picture as it is after more than half of its time: the store's own clock cannot be turned.
+    let digests = [0, 1].map(|marker| orfeas_protocol::Sha256Digest::of(picture(marker)).to_string());
+    let [_, left] = &digests;
+    let uploads = caller.jetstream.get_object_store("orfeas_uploads_local").await.unwrap();
+    uploads.put(left.as_str(), &mut picture(1).as_slice()).await.unwrap();
+    let waiting = caller.submit(json!({"seed": 2, "left_sha256": left})).await;
+    // The pictures as they are after more than half of their time: the store's own clock cannot be turned.
     let store = caller.jetstream.get_stream("OBJ_orfeas_uploads_local").await.unwrap();
-    let digest = orfeas_protocol::Sha256Digest::of(picture(0)).to_string();
-    let encoded = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE, digest);
-    let subject = format!("$O.orfeas_uploads_local.M.{encoded}");
-    let described = store.get_last_raw_message_by_subject(&subject).await.unwrap();
-    let mut info: Value = serde_json::from_slice(&described.payload).unwrap();
-    info["mtime"] = json!("2026-01-01T00:00:00Z");
-    info["metadata"] = json!({"checked": "yes"});
-    caller.jetstream.publish(subject.clone(), info.to_string().into()).await.unwrap().await.unwrap();
-    let renewed = until("the picture is renewed", async || {
-        let described = store.get_last_raw_message_by_subject(&subject).await.ok()?;
-        let info: Value = serde_json::from_slice(&described.payload).ok()?;
-        (info["mtime"] != "2026-01-01T00:00:00Z").then_some(info)
-    })
-    .await;
-    assert_eq!(renewed["metadata"]["checked"], "yes", "{renewed}");
+    for digest in digests {
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE, digest);
+        let subject = format!("$O.orfeas_uploads_local.M.{encoded}");
+        let described = store.get_last_raw_message_by_subject(&subject).await.unwrap();
+        let mut info: Value = serde_json::from_slice(&described.payload).unwrap();
+        info["mtime"] = json!("2026-01-01T00:00:00Z");
+        info["metadata"] = json!({"checked": "yes"});
+        caller.jetstream.publish(subject.clone(), info.to_string().into()).await.unwrap().await.unwrap();
+        let renewed = until("the picture is renewed", async || {
+            let described = store.get_last_raw_message_by_subject(&subject).await.ok()?;
+            let info: Value = serde_json::from_slice(&described.payload).ok()?;
+            (info["mtime"] != "2026-01-01T00:00:00Z").then_some(info)
+        })
+        .await;
+        assert_eq!(renewed["metadata"]["checked"], "yes", "{renewed}");
+    }
     node.script.gate.send_replace(true);
     assert_eq!(caller.job_ended(&waiting).await["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_view_that_is_not_stored_or_is_flagged_refuses_its_job() {
+    let server = Server::start().await;
+    let _node = Node::start(&server, "").await;
+    let caller = Caller::of(&server).await;
+    let digest = orfeas_protocol::Sha256Digest::of(picture(1)).to_string();
+    let options = json!({"back_sha256": digest});
+    let refused = body(&caller.ask("submit", Some(options.clone()), picture(0)).await);
+    assert_eq!((&refused["code"], &refused["side"]), (&json!("not_found"), &json!("back")));
+    let uploads = caller.jetstream.get_object_store("orfeas_uploads_local").await.unwrap();
+    uploads.put(digest.as_str(), &mut picture(1).as_slice()).await.unwrap();
+    let blocklist = caller.jetstream.get_key_value("orfeas_blocklist").await.unwrap();
+    blocklist.put(format!("sha256.{digest}"), "test".into()).await.unwrap();
+    let refused = body(&caller.ask("submit", Some(options.clone()), picture(0)).await);
+    assert_eq!(refused["code"], "file_flagged", "{refused}");
+    blocklist.delete(format!("sha256.{digest}")).await.unwrap();
+    let taken = body(&caller.ask("submit", Some(options), picture(0)).await);
+    assert_eq!(taken["status"], "queued", "{taken}");
 }
 
 #[tokio::test]

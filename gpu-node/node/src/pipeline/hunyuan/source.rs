@@ -15,8 +15,11 @@ use tch::Device;
 use super::super::engine::{LoadedModel, ModelSource};
 use super::super::models::{self, HUNYUAN_FAMILY, Stamp};
 use super::super::neural::{NeuralConfig, Offload};
-use super::super::{PipelineError, Settings};
+use super::super::{PipelineError, Settings, Side};
 use super::{Loaded, failure, resolution, unusable};
+
+/// The front and every other side.
+const PICTURES_MAX: usize = 1 + Side::ALL.len();
 
 /// Where the family comes from: the model folder that is there at the time.
 #[derive(Debug)]
@@ -38,19 +41,22 @@ struct Seen {
 #[derive(Debug, Clone)]
 struct Content {
     version: String,
-    /// By preset, from the fastest.
-    footprints: [Footprint; 3],
+    /// By preset, from the fastest, and by the number of pictures.
+    footprints: [[Footprint; PICTURES_MAX]; 3],
     residence: Residence,
 }
 
 impl Content {
-    fn footprint(&self, preset: Preset) -> &Footprint {
+    /// A model of one view refuses more, whatever that would have taken.
+    fn footprint(&self, preset: Preset, pictures: usize) -> &Footprint {
         let [fast, balanced, quality] = &self.footprints;
-        match preset {
+        let by_pictures = match preset {
             Preset::Fast => fast,
             Preset::Balanced => balanced,
             Preset::Quality => quality,
-        }
+        };
+        let [of_one, ..] = by_pictures;
+        by_pictures.get(pictures.saturating_sub(1)).unwrap_or(of_one)
     }
 }
 
@@ -104,10 +110,12 @@ impl HunyuanSource {
         let kind = self.neural.precision.kind(self.device);
         let footprints = [Preset::Fast, Preset::Balanced, Preset::Quality].map(|preset| {
             let resolution = resolution(preset);
-            let job = Job { batch: 1, views: 1, resolution, chunk_points: CPU_CHUNK_POINTS };
-            Footprint::of(&checkpoint, self.device, kind, &job)
+            [1, 2, 3, 4].map(|views| {
+                let job = Job { batch: 1, views, resolution, chunk_points: CPU_CHUNK_POINTS };
+                Footprint::of(&checkpoint, self.device, kind, &job)
+            })
         });
-        let [_, balanced, _] = &footprints;
+        let [_, [balanced, ..], _] = &footprints;
         let residence = self.residence(balanced);
         Ok(Content { version: checkpoint.fingerprint()?, footprints, residence })
     }
@@ -128,12 +136,12 @@ impl ModelSource for HunyuanSource {
     }
 
     fn resident_bytes(&self) -> u64 {
-        self.known().map_or(0, |content| content.footprint(Preset::Fast).resident(content.residence))
+        self.known().map_or(0, |content| content.footprint(Preset::Fast, 1).resident(content.residence))
     }
 
     fn job_bytes(&self, settings: &Settings) -> u64 {
         self.known().map_or(0, |content| {
-            let footprint = content.footprint(settings.preset);
+            let footprint = content.footprint(settings.preset, settings.pictures());
             footprint.peak(content.residence).saturating_sub(footprint.resident(content.residence))
         })
     }
