@@ -1,9 +1,11 @@
 //! What a raw surface may have and a model should not: floaters, and faces that are none.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 
 use crate::mesh::{Mesh, triangle_area};
 use crate::topology::{DisjointSets, HalfEdges, NONE, is_collapsed};
+use crate::watch::{Watch, before, part};
 
 /// What [`clean`] takes away.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,24 +27,37 @@ impl Default for CleanOptions {
 ///
 /// A part is what hangs together by edges. A closed manifold stays one: only whole parts are taken from it.
 pub fn clean(mesh: &Mesh, options: &CleanOptions) -> Mesh {
-    let proper = without_defects(mesh);
-    let parts = Parts::of(&proper);
-    let threshold = parts.largest() * options.floater_area_ratio.clamp(0.0, 1.0);
-    proper.retain_triangles(|triangle| parts.area_around(triangle) >= threshold)
+    let Ok(cleaned) = clean_watched::<Infallible>(mesh, options, &mut |_| Ok(()));
+    cleaned
 }
 
-fn without_defects(mesh: &Mesh) -> Mesh {
-    let mut seen = HashSet::with_capacity(mesh.triangles().len());
-    let first: Vec<bool> = mesh
-        .triangles()
-        .iter()
-        .map(|&corners| {
-            let mut vertices = corners;
-            vertices.sort_unstable();
-            !is_collapsed(corners) && seen.insert(vertices)
-        })
-        .collect();
-    mesh.retain_triangles(|triangle| first[triangle])
+/// As [`clean`], watched.
+///
+/// # Errors
+/// The watch's.
+pub fn clean_watched<E>(
+    mesh: &Mesh,
+    options: &CleanOptions,
+    watch: &mut Watch<'_, E>,
+) -> Result<Mesh, E> {
+    let proper = without_defects(mesh, &mut part(watch, 0.0, 0.4))?;
+    let parts = Parts::of(&proper, &mut part(watch, 0.4, 0.9))?;
+    watch(0.9)?;
+    let threshold = parts.largest() * options.floater_area_ratio.clamp(0.0, 1.0);
+    Ok(proper.retain_triangles(|triangle| parts.area_around(triangle) >= threshold))
+}
+
+fn without_defects<E>(mesh: &Mesh, watch: &mut Watch<'_, E>) -> Result<Mesh, E> {
+    let triangles = mesh.triangles();
+    let mut seen = HashSet::with_capacity(triangles.len());
+    let mut is_first = Vec::with_capacity(triangles.len());
+    for (triangle, &corners) in triangles.iter().enumerate() {
+        before(watch, triangle, triangles.len())?;
+        let mut vertices = corners;
+        vertices.sort_unstable();
+        is_first.push(!is_collapsed(corners) && seen.insert(vertices));
+    }
+    Ok(mesh.retain_triangles(|triangle| is_first[triangle]))
 }
 
 /// The parts of a mesh and their areas.
@@ -52,20 +67,23 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(mesh: &Mesh) -> Self {
-        let half_edges = HalfEdges::new(mesh.triangles(), mesh.positions().len());
-        let mut sets = DisjointSets::new(mesh.triangles().len());
+    fn of<E>(mesh: &Mesh, watch: &mut Watch<'_, E>) -> Result<Self, E> {
+        let (triangles, vertices) = (mesh.triangles(), mesh.positions().len());
+        let half_edges = HalfEdges::new_watched(triangles, vertices, &mut part(watch, 0.0, 0.7))?;
+        let mut sets = DisjointSets::new(triangles.len());
         for (half_edge, &twin) in half_edges.twins.iter().enumerate() {
+            before(&mut part(watch, 0.7, 0.9), half_edge, half_edges.twins.len())?;
             if twin != NONE {
                 sets.join(half_edge as u32 / 3, twin / 3);
             }
         }
-        let of_triangle: Vec<u32> = (0..mesh.triangles().len() as u32).map(|t| sets.find(t)).collect();
+        watch(0.9)?;
+        let of_triangle: Vec<u32> = (0..triangles.len() as u32).map(|t| sets.find(t)).collect();
         let mut areas = vec![0.0; of_triangle.len()];
         for (triangle, &part) in of_triangle.iter().enumerate() {
             areas[part as usize] += triangle_area(mesh.corners(triangle));
         }
-        Self { of_triangle, areas }
+        Ok(Self { of_triangle, areas })
     }
 
     fn largest(&self) -> f64 {
@@ -84,6 +102,7 @@ mod tests {
     use super::*;
     use crate::mesh::tests::cube;
     use crate::report::MeshReport;
+    use crate::watch::tests::stops_at_each_look;
 
     /// A unit cube, and another of the given size beside it.
     fn two_cubes(size: f32) -> Mesh {
@@ -114,6 +133,11 @@ mod tests {
         triangles.extend([[b, c, a], [a, c, b], [8, 8, a]]);
         let broken = Mesh::new(positions, triangles).unwrap();
         assert_eq!(clean(&broken, &CleanOptions::default()), cube());
+    }
+
+    #[test]
+    fn cleaning_stops_at_each_look() {
+        stops_at_each_look(6, |watch| clean_watched(&two_cubes(0.2), &CleanOptions::default(), watch));
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //!                          └──▶ render                         (pictures: turntable, tests)
 //! ```
 //!
+//! What takes long has a form that is watched ([`watch`]), so that a job can be stopped within it.
+//!
 //! A [`Mesh`] checks its invariants when it is made, so that everything behind it need not.
 //! [`topology::HalfEdges`] is the one place that knows which face lies across an edge.
 //!
@@ -33,6 +35,7 @@ pub mod report;
 pub mod simplify;
 pub mod surface;
 pub mod topology;
+pub mod watch;
 
 pub use mesh::{Bounds, Mesh, MeshError};
 pub use model::{EncodedImage, ImageFormat, Model, Texture};

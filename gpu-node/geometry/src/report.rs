@@ -1,11 +1,13 @@
 //! What a finished mesh is like: the figures that a job result carries and that tests insist on.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 
 use crate::mesh::{Bounds, Mesh};
 use crate::topology::{DisjointSets, HalfEdges, is_collapsed};
+use crate::watch::{Watch, part};
 
 /// Counts and measures of a mesh.
 ///
@@ -40,10 +42,22 @@ pub struct MeshReport {
 impl MeshReport {
     /// Measures a mesh.
     pub fn of(mesh: &Mesh) -> Self {
+        let Ok(report) = Self::of_watched::<Infallible>(mesh, &mut |_| Ok(()));
+        report
+    }
+
+    /// As [`Self::of`], watched.
+    ///
+    /// # Errors
+    /// The watch's.
+    pub fn of_watched<E>(mesh: &Mesh, watch: &mut Watch<'_, E>) -> Result<Self, E> {
+        watch(0.0)?;
         let welded = weld(mesh);
         let triangles = &welded.triangles;
-        let half_edges = HalfEdges::new(triangles, welded.vertices);
-        let fans = half_edges.fans(triangles);
+        let half_edges =
+            HalfEdges::new_watched(triangles, welded.vertices, &mut part(watch, 0.3, 0.6))?;
+        let fans = half_edges.fans_watched(triangles, &mut part(watch, 0.6, 0.8))?;
+        watch(0.8)?;
         let used = used_vertices(triangles, welded.vertices);
 
         let degenerate_faces = triangles.iter().filter(|&&corners| is_collapsed(corners)).count();
@@ -54,7 +68,7 @@ impl MeshReport {
         let components = count_components(triangles, &half_edges);
         let euler_characteristic = used as i64 - half_edges.edges as i64 + proper_faces as i64;
         let genus = (watertight && manifold).then_some((2 * components as i64 - euler_characteristic) / 2);
-        Self {
+        Ok(Self {
             vertices: mesh.positions().len(),
             faces: mesh.triangles().len(),
             watertight,
@@ -66,7 +80,7 @@ impl MeshReport {
             volume: mesh.signed_volume(),
             area: mesh.area(),
             bounds: mesh.bounds(),
-        }
+        })
     }
 }
 

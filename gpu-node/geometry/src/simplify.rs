@@ -9,7 +9,10 @@ mod collapse;
 mod quadric;
 mod queue;
 
+use std::convert::Infallible;
+
 use crate::mesh::{Mesh, MeshError};
+use crate::watch::{ELEMENTS, Watch, before, part};
 use collapse::Surface;
 use queue::{Candidate, ErrorQueue};
 
@@ -26,30 +29,70 @@ const LEAST_COSINES: [f64; 2] = [0.5, 0.0];
 /// # Errors
 /// Coordinates so large that a vertex between two others is not finite.
 pub fn simplify(mesh: &Mesh, target_faces: usize) -> Result<Mesh, MeshError> {
-    let mut surface = Surface::new(mesh);
-    for least_cosine in LEAST_COSINES {
-        collapse_cheapest(&mut surface, target_faces, least_cosine);
-    }
-    surface.into_mesh()
+    let Ok(outcome) = simplify_watched::<Infallible>(mesh, target_faces, &mut |_| Ok(()));
+    outcome
 }
+
+/// As [`simplify`], watched.
+///
+/// # Errors
+/// The watch's, and within the outcome those of the simplification.
+pub fn simplify_watched<E>(
+    mesh: &Mesh,
+    target_faces: usize,
+    watch: &mut Watch<'_, E>,
+) -> Result<Result<Mesh, MeshError>, E> {
+    let mut surface = Surface::new(mesh, &mut part(watch, 0.0, BUILT))?;
+    let mut done = BUILT;
+    for least_cosine in LEAST_COSINES {
+        let mut watch = |part: f32| {
+            // The second round begins where the first one ended.
+            done = f32::max(done, BUILT + (COLLAPSED - BUILT) * part);
+            watch(done)
+        };
+        collapse_cheapest(&mut surface, target_faces, least_cosine, &mut watch)?;
+    }
+    watch(COLLAPSED)?;
+    Ok(surface.into_mesh())
+}
+
+/// How much of the time has gone when the surface is built, and when its edges are collapsed.
+const BUILT: f32 = 0.2;
+const COLLAPSED: f32 = 0.95;
 
 /// A collapse changes the errors of a dozen edges, most of which never come to the front. So an edge keeps its old
 /// place in the queue, which is about a lower bound as errors only add up, and is judged again when it gets there.
-fn collapse_cheapest(surface: &mut Surface, target_faces: usize, least_cosine: f64) {
+fn collapse_cheapest<E>(
+    surface: &mut Surface,
+    target_faces: usize,
+    least_cosine: f64,
+    watch: &mut Watch<'_, E>,
+) -> Result<(), E> {
     if surface.faces() <= target_faces {
-        return;
+        return Ok(());
     }
+    let faces_before = surface.faces();
     let mut queue = ErrorQueue::new();
     let mut waiting = vec![false; surface.half_edges()];
     let mut changed = surface.edges();
+    let mut turns: usize = 0;
     while surface.faces() > target_faces {
-        for half_edge in changed.drain(..) {
+        // A turn may change nothing, so it is turns that are counted.
+        if turns.is_multiple_of(ELEMENTS) {
+            watch((faces_before - surface.faces()) as f32 / (faces_before - target_faces) as f32)?;
+        }
+        turns += 1;
+        let initial = changed.len();
+        for (index, half_edge) in changed.drain(..).enumerate() {
+            if index > 0 {
+                before(&mut |_| watch(0.0), index, initial)?;
+            }
             if !std::mem::replace(&mut waiting[half_edge as usize], true) {
                 queue
                     .push(surface.error(half_edge), Candidate { half_edge, stamp: surface.stamp(half_edge) });
             }
         }
-        let Some(Candidate { half_edge, stamp }) = queue.pop() else { return };
+        let Some(Candidate { half_edge, stamp }) = queue.pop() else { return Ok(()) };
         if !surface.is_candidate(half_edge) {
             waiting[half_edge as usize] = false;
             continue;
@@ -65,6 +108,7 @@ fn collapse_cheapest(surface: &mut Surface, target_faces: usize, least_cosine: f
         waiting[half_edge as usize] = false;
         surface.try_collapse(half_edge, least_cosine, &mut changed);
     }
+    Ok(())
 }
 
 #[cfg(test)]

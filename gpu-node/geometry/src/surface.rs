@@ -31,9 +31,12 @@ mod sweep;
 mod table;
 mod volume;
 
+use std::convert::Infallible;
+
 use thiserror::Error;
 
 use crate::mesh::{Mesh, MeshError};
+use crate::watch::Watch;
 
 pub use volume::{ClosedVolume, DenseVolume, VolumeSource};
 
@@ -108,6 +111,26 @@ pub enum SurfaceError {
 /// [`extract_closed_surface`] also closes it there. A volume that the level does not pass through gives an empty
 /// mesh.
 pub fn extract_surface(volume: &impl VolumeSource, options: &SurfaceOptions) -> Result<Mesh, SurfaceError> {
+    let Ok(outcome) = extract_surface_watched::<Infallible>(volume, options, &mut |_| Ok(()));
+    outcome
+}
+
+/// As [`extract_surface`], watched: once for each slice of the grid.
+///
+/// # Errors
+/// The watch's, and within the outcome those of the extraction.
+pub fn extract_surface_watched<E>(
+    volume: &impl VolumeSource,
+    options: &SurfaceOptions,
+    watch: &mut Watch<'_, E>,
+) -> Result<Result<Mesh, SurfaceError>, E> {
+    if let Err(error) = check(volume, options) {
+        return Ok(Err(error));
+    }
+    sweep::sweep(volume, options, watch)
+}
+
+fn check(volume: &impl VolumeSource, options: &SurfaceOptions) -> Result<(), SurfaceError> {
     let dims = volume.dims();
     if dims.iter().any(|&samples| samples < 2) {
         return Err(SurfaceError::NoCells(dims));
@@ -118,7 +141,7 @@ pub fn extract_surface(volume: &impl VolumeSource, options: &SurfaceOptions) -> 
     if !finite || !extended || !(0.0..0.5).contains(&options.edge_margin) {
         return Err(SurfaceError::Options);
     }
-    sweep::sweep(volume, options)
+    Ok(())
 }
 
 /// As [`extract_surface`], but what is inside at the border of the grid is closed half a cell outside it, so that
@@ -127,9 +150,23 @@ pub fn extract_closed_surface(
     volume: &impl VolumeSource,
     options: &SurfaceOptions,
 ) -> Result<Mesh, SurfaceError> {
+    let Ok(outcome) = extract_closed_surface_watched::<Infallible>(volume, options, &mut |_| Ok(()));
+    outcome
+}
+
+/// As [`extract_closed_surface`], watched: once for each slice of the grid.
+///
+/// # Errors
+/// The watch's, and within the outcome those of the extraction.
+pub fn extract_closed_surface_watched<E>(
+    volume: &impl VolumeSource,
+    options: &SurfaceOptions,
+    watch: &mut Watch<'_, E>,
+) -> Result<Result<Mesh, SurfaceError>, E> {
     let GridFrame { origin, cell_size } = options.frame;
     let frame = GridFrame { origin: std::array::from_fn(|axis| origin[axis] - cell_size[axis]), cell_size };
-    extract_surface(&ClosedVolume::new(volume, options.iso), &SurfaceOptions { frame, ..*options })
+    let closed = ClosedVolume::new(volume, options.iso);
+    extract_surface_watched(&closed, &SurfaceOptions { frame, ..*options }, watch)
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! Half-edge `3·t + k` runs along triangle `t` from its corner `k` to the next one. Two half-edges are twins if
 //! they are the only two on their edge and run against each other, so the same edge of a consistent surface.
 
+use std::convert::Infallible;
 use std::ops::Range;
+
+use crate::watch::{Watch, before, part};
 
 /// No half-edge, triangle or fan.
 pub const NONE: u32 = u32::MAX;
@@ -39,11 +42,26 @@ pub struct HalfEdges {
 impl HalfEdges {
     /// Finds the twins of `triangles` over `vertices` vertices.
     pub fn new(triangles: &[[u32; 3]], vertices: usize) -> Self {
-        let by_vertex = BucketedHalfEdges::new(triangles, vertices);
+        let Ok(found) = Self::new_watched::<Infallible>(triangles, vertices, &mut |_| Ok(()));
+        found
+    }
+
+    /// As [`Self::new`], watched.
+    ///
+    /// # Errors
+    /// The watch's.
+    pub fn new_watched<E>(
+        triangles: &[[u32; 3]],
+        vertices: usize,
+        watch: &mut Watch<'_, E>,
+    ) -> Result<Self, E> {
+        let by_vertex = BucketedHalfEdges::new(triangles, vertices, &mut part(watch, 0.0, 0.5))?;
+        let mut watch = part(watch, 0.5, 1.0);
         let mut found =
             Self { twins: vec![NONE; triangles.len() * 3], edges: 0, boundary_edges: 0, irregular_edges: 0 };
         let mut bucket: Vec<(u32, u32)> = Vec::new();
         for vertex in 0..vertices {
+            before(&mut watch, vertex, vertices)?;
             bucket.clear();
             bucket.extend(by_vertex.bucket(vertex).iter().map(|&h| (farther_end(triangles, h), h)));
             bucket.sort_unstable();
@@ -51,7 +69,7 @@ impl HalfEdges {
                 found.add_edge(edge, triangles);
             }
         }
-        found
+        Ok(found)
     }
 
     fn add_edge(&mut self, half_edges: &[(u32, u32)], triangles: &[[u32; 3]]) {
@@ -69,8 +87,18 @@ impl HalfEdges {
     /// The fans of faces: for each half-edge the number of the fan round its origin, and for each fan its vertex.
     /// A manifold vertex has one fan. Triangles that name a vertex twice have [`NONE`].
     pub fn fans(&self, triangles: &[[u32; 3]]) -> Fans {
+        let Ok(fans) = self.fans_watched::<Infallible>(triangles, &mut |_| Ok(()));
+        fans
+    }
+
+    /// As [`Self::fans`], watched.
+    ///
+    /// # Errors
+    /// The watch's.
+    pub fn fans_watched<E>(&self, triangles: &[[u32; 3]], watch: &mut Watch<'_, E>) -> Result<Fans, E> {
         let mut fans = Fans { of_half_edge: vec![NONE; self.twins.len()], vertices: Vec::new() };
         for start in 0..self.twins.len() as u32 {
+            before(watch, start as usize, self.twins.len())?;
             let taken = fans.of_half_edge[start as usize] != NONE;
             if taken || is_collapsed(triangles[start as usize / 3]) {
                 continue;
@@ -79,7 +107,7 @@ impl HalfEdges {
             fans.vertices.push(origin(triangles, start));
             self.visit_fan(start, |half_edge| fans.of_half_edge[half_edge as usize] = fan);
         }
-        fans
+        Ok(fans)
     }
 
     /// Calls `visit` with each half-edge that leaves the origin of `start` within its fan.
@@ -134,25 +162,29 @@ struct BucketedHalfEdges {
 }
 
 impl BucketedHalfEdges {
-    fn new(triangles: &[[u32; 3]], vertices: usize) -> Self {
+    fn new<E>(triangles: &[[u32; 3]], vertices: usize, watch: &mut Watch<'_, E>) -> Result<Self, E> {
         let lesser = |h: u32| origin(triangles, h).min(target(triangles, h)) as usize;
         let proper = || {
             let kept = (0..triangles.len()).filter(|&t| !is_collapsed(triangles[t]));
             kept.flat_map(|t| (3 * t as u32)..(3 * t as u32 + 3))
         };
         let mut starts = vec![0u32; vertices + 1];
-        proper().for_each(|h| starts[lesser(h) + 1] += 1);
+        for (count, half_edge) in proper().enumerate() {
+            before(&mut part(watch, 0.0, 0.5), count, 3 * triangles.len())?;
+            starts[lesser(half_edge) + 1] += 1;
+        }
         for vertex in 0..vertices {
             starts[vertex + 1] += starts[vertex];
         }
         let mut half_edges = vec![0u32; starts[vertices] as usize];
         let mut cursors = starts.clone();
-        for half_edge in proper() {
+        for (count, half_edge) in proper().enumerate() {
+            before(&mut part(watch, 0.5, 1.0), count, 3 * triangles.len())?;
             let cursor = &mut cursors[lesser(half_edge)];
             half_edges[*cursor as usize] = half_edge;
             *cursor += 1;
         }
-        Self { starts, half_edges }
+        Ok(Self { starts, half_edges })
     }
 
     fn bucket(&self, vertex: usize) -> &[u32] {

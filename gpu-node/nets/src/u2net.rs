@@ -6,8 +6,10 @@
 //! Shapes: `B` batch, `C` channels, `h × w` pixels.
 
 use crate::Error;
+use crate::watch::{self, Watch};
 use crate::weights::{self, TensorSource, Weights};
 use orfeas_torch::{WeightsFile, attempt};
+use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -97,11 +99,12 @@ pub fn load(path: &Path, device: Device) -> Result<U2Net, Error> {
 }
 
 /// How much each pixel of a picture is subject, over the range that the network gave: `[3, h, w]` in 0..255 → `[h, w]`
-/// in 0..1. The picture has the side that the network was trained on.
+/// in 0..1. The picture has the side that the network was trained on. Watched before each block.
 ///
 /// # Errors
-/// [`Error::NonFinite`], or [`Error::NoSubject`] where the network sees no difference between the pixels.
-pub fn coverage(net: &U2Net, rgb: &Tensor) -> Result<Tensor, Error> {
+/// [`Error::NonFinite`], [`Error::Cancelled`], or [`Error::NoSubject`] where the network sees no difference between
+/// the pixels.
+pub fn coverage(net: &U2Net, rgb: &Tensor, watch: &mut dyn Watch) -> Result<Tensor, Error> {
     let _no_grad = tch::no_grad_guard();
     let (map, least, greatest) = attempt(|| {
         let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1]).to_device(rgb.device());
@@ -109,10 +112,11 @@ pub fn coverage(net: &U2Net, rgb: &Tensor) -> Result<Tensor, Error> {
         // By the picture's own maximum, as the published front end has it.
         let unit = &rgb / rgb.max().clamp_min(1e-6);
         let x = ((unit - channels(MEAN)) / channels(DEVIATION)).unsqueeze(0);
-        let map = net.forward(&x).squeeze();
+        let mut before_block = |block| watch::tick(watch, rgb.device(), block, BLOCKS);
+        let map = net.run(&x, &mut |_, _| {}, &mut before_block)?.squeeze();
         let (least, greatest) = map.aminmax(None, false);
-        (map, least.double_value(&[]), greatest.double_value(&[]))
-    })?;
+        Ok::<_, Error>((map, least.double_value(&[]), greatest.double_value(&[])))
+    })??;
     if !(least.is_finite() && greatest.is_finite()) {
         return Err(Error::NonFinite { stage: "the background remover" });
     }
@@ -121,6 +125,9 @@ pub fn coverage(net: &U2Net, rgb: &Tensor) -> Result<Tensor, Error> {
     }
     Ok(attempt(|| (map - least) / (greatest - least))?)
 }
+
+/// Blocks on the way down and up again.
+const BLOCKS: usize = 2 * STAGES - 1;
 
 /// Levels of the blocks of each stage; 0 is the block that dilates instead of pooling.
 const LEVELS: [usize; STAGES] = [7, 6, 5, 4, 0, 0];
@@ -166,8 +173,20 @@ impl U2Net {
 
     /// As [`Self::forward`], showing the stages and the side outputs `d0` to `d6`.
     pub fn forward_traced(&self, x: &Tensor, trace: &mut dyn FnMut(fmt::Arguments<'_>, &Tensor)) -> Tensor {
+        let Ok(map) = self.run::<Infallible>(x, trace, &mut |_| Ok(()));
+        map
+    }
+
+    /// Asks `before_block` before each block, by its number, whether to go on.
+    fn run<E>(
+        &self,
+        x: &Tensor,
+        trace: &mut dyn FnMut(fmt::Arguments<'_>, &Tensor),
+        before_block: &mut dyn FnMut(usize) -> Result<(), E>,
+    ) -> Result<Tensor, E> {
         let mut down: Vec<Tensor> = Vec::with_capacity(STAGES);
         for (i, block) in self.encoder.iter().enumerate() {
+            before_block(i)?;
             let input = down.last().map_or_else(|| x.shallow_clone(), halve);
             down.push(block.forward(&input));
             trace(format_args!("stage{}", i + 1), &down[i]);
@@ -175,6 +194,7 @@ impl U2Net {
         // Deepest first: stage 6, then 5d up to 1d.
         let mut maps = vec![down[STAGES - 1].shallow_clone()];
         for (block, skip) in self.decoder.iter().zip(&down).rev() {
+            before_block(STAGES + maps.len() - 1)?;
             let deeper = resize_to(&maps[maps.len() - 1], skip);
             maps.push(block.forward(&Tensor::cat(&[&deeper, skip], 1)));
         }
@@ -188,7 +208,7 @@ impl U2Net {
         let (weight, bias) = &self.outconv;
         let out = Tensor::cat(&sides, 1).conv2d(weight, Some(bias), [1, 1], [0, 0], [1, 1], 1).sigmoid();
         trace(format_args!("d0"), &out);
-        out
+        Ok(out)
     }
 }
 

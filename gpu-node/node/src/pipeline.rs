@@ -99,8 +99,8 @@ pub struct CutOut {
 /// # Errors
 /// The picture cannot be decoded, or has no subject.
 pub fn cut_out(file: &[u8], removal: BackgroundRemoval) -> Result<CutOut, PipelineError> {
-    let picture = decode::decode(file)?;
-    let mask = background::remove(&picture, removal, None)?;
+    let picture = decode::decode(file, &mut |_| Ok(()))?;
+    let mask = background::remove(&picture, removal, None, &mut |_| Ok(()))?;
     let (width, height) = (picture.colour.width(), picture.colour.height());
     let mask = mask.resized(width, height);
     let rgba = picture.colour.zip(&mask, |[r, g, b, _], alpha| [r, g, b, (alpha * 255.0).round() as u8]);

@@ -17,6 +17,7 @@ use glam::DVec3;
 use super::quadric::Quadric;
 use crate::mesh::{Bounds, Mesh, MeshError, position_f64};
 use crate::topology::{HalfEdges, NONE, is_collapsed, next, origin, previous, target};
+use crate::watch::{Watch, before, part};
 
 /// Weight of a border's own planes against those of the faces: an open edge keeps its outline.
 const BORDER_WEIGHT: f64 = 100.0;
@@ -44,10 +45,10 @@ pub(super) struct Surface {
 }
 
 impl Surface {
-    pub(super) fn new(mesh: &Mesh) -> Self {
+    pub(super) fn new<E>(mesh: &Mesh, watch: &mut Watch<'_, E>) -> Result<Self, E> {
         let triangles = mesh.triangles().to_vec();
         let count = mesh.positions().len();
-        let topology = HalfEdges::new(&triangles, count);
+        let topology = HalfEdges::new_watched(&triangles, count, &mut part(watch, 0.0, 0.5))?;
         let centre = mesh.bounds().as_ref().map(Bounds::centre).map_or(DVec3::ZERO, position_f64);
         let mut surface = Self {
             positions: mesh.positions().iter().map(|&position| position_f64(position) - centre).collect(),
@@ -64,14 +65,14 @@ impl Surface {
             topology,
             centre,
         };
-        surface.find_fans();
-        surface.sum_quadrics();
-        surface
+        surface.find_fans(&mut part(watch, 0.5, 0.75))?;
+        surface.sum_quadrics(&mut part(watch, 0.75, 1.0))?;
+        Ok(surface)
     }
 
     /// Notes a half-edge of each vertex that has one fan of faces and no irregular edge; the others stay.
-    fn find_fans(&mut self) {
-        let fans = self.topology.fans(&self.triangles);
+    fn find_fans<E>(&mut self, watch: &mut Watch<'_, E>) -> Result<(), E> {
+        let fans = self.topology.fans_watched(&self.triangles, watch)?;
         let mut fans_of = vec![0u32; self.positions.len()];
         fans.vertices.iter().for_each(|&vertex| fans_of[vertex as usize] += 1);
         for half_edge in 0..self.topology.twins.len() as u32 {
@@ -87,10 +88,12 @@ impl Surface {
                 self.on_border[to as usize] = true;
             }
         }
+        Ok(())
     }
 
-    fn sum_quadrics(&mut self) {
+    fn sum_quadrics<E>(&mut self, watch: &mut Watch<'_, E>) -> Result<(), E> {
         for triangle in 0..self.triangles.len() {
+            before(watch, triangle, self.triangles.len())?;
             let corners = self.triangles[triangle];
             let [a, b, c] = corners.map(|vertex| self.positions[vertex as usize]);
             let doubled = (b - a).cross(c - a);
@@ -108,6 +111,7 @@ impl Surface {
                 }
             }
         }
+        Ok(())
     }
 
     fn add_border(&mut self, from: u32, to: u32, normal: DVec3) {

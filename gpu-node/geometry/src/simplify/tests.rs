@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::mesh::tests::{cube, tetrahedron};
 use crate::report::MeshReport;
+use crate::watch::tests::stops_at_each_look;
 
 /// A torus of `rings` × `sides` quads, moved along its axis by `bump` at each vertex.
 fn torus(rings: u32, sides: u32, bump: impl Fn(u32) -> f32) -> Mesh {
@@ -124,4 +125,13 @@ proptest! {
         prop_assert_eq!(report.genus, Some(1));
         prop_assert!(report.degenerate_faces == 0);
     }
+}
+
+#[test]
+fn simplification_stops_at_each_look() {
+    let fine = torus(48, 24, |_| 0.0);
+    stops_at_each_look(6, |watch| simplify_watched(&fine, 300, watch));
+    // Sixteen times the edges, so looks within the lists as well.
+    let finer = torus(192, 96, |_| 0.0);
+    stops_at_each_look(20, |watch| simplify_watched(&finer, 300, watch));
 }

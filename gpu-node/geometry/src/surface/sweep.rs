@@ -10,25 +10,32 @@ use crate::surface::interior::joined_corners;
 use crate::surface::patch::Patch;
 use crate::surface::table::{CELLS, CellKind, CellTable};
 use crate::surface::{SurfaceError, SurfaceOptions, VolumeSource};
+use crate::watch::Watch;
 
 const WORD_BITS: usize = u64::BITS as usize;
 
-pub(super) fn sweep(volume: &impl VolumeSource, options: &SurfaceOptions) -> Result<Mesh, SurfaceError> {
+pub(super) fn sweep<E>(
+    volume: &impl VolumeSource,
+    options: &SurfaceOptions,
+    watch: &mut Watch<'_, E>,
+) -> Result<Result<Mesh, SurfaceError>, E> {
     let [nx, ny, nz] = volume.dims();
     let mut sweep = Sweep::new([ny, nz], options);
     sweep.upper.read(volume, 0, options.iso);
     sweep.cut_slice(0);
     for x in 1..nx {
+        watch(x as f32 / nx as f32)?;
         sweep.advance();
         sweep.upper.read(volume, x, options.iso);
         sweep.cut_slice(x);
         sweep.cut_between(x - 1);
         sweep.fill_cells();
         if u32::try_from(sweep.positions.len()).is_err() {
-            return Err(SurfaceError::TooManyVertices);
+            return Ok(Err(SurfaceError::TooManyVertices));
         }
     }
-    Ok(Mesh::new(sweep.positions, sweep.triangles)?)
+    watch(1.0)?;
+    Ok(Mesh::new(sweep.positions, sweep.triangles).map_err(SurfaceError::from))
 }
 
 /// One slice of the grid across x.

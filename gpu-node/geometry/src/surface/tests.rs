@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::report::MeshReport;
+use crate::watch::tests::stops_at_each_look;
 
 const UNIT: GridFrame = GridFrame { origin: [0.0; 3], cell_size: [1.0; 3] };
 
@@ -171,4 +172,13 @@ proptest! {
     ) {
         check_closed(dims, &samples)?;
     }
+}
+
+#[test]
+fn extraction_stops_at_each_slice() {
+    let samples = sample([12, 7, 9], |[x, y, z]| 3.0 - (x - 5.0).abs() - (y - 3.0).abs() - (z - 4.0).abs());
+    let volume = DenseVolume::new([12, 7, 9], &samples).unwrap();
+    stops_at_each_look(12, |watch| {
+        extract_closed_surface_watched(&volume, &SurfaceOptions::new(0.0, UNIT), watch)
+    });
 }

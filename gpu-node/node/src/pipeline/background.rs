@@ -28,6 +28,7 @@ pub(crate) use network::SubjectNetwork;
 use super::PipelineError;
 use super::decode::Picture;
 use super::raster::{self, Raster};
+use super::stage::{Tick, within};
 
 /// The longest side of a mask: finer than any surface grid.
 const MASK_SIDE_MAX: usize = 1024;
@@ -59,14 +60,17 @@ const WIRE_GAIN: f32 = 1.35;
 /// How much of each pixel the subject covers, 0 to 1; at most 1024 pixels a side, over the same extent as the picture.
 ///
 /// # Errors
-/// [`PipelineError::NoSubject`] when nothing, or all, of the picture stands out.
+/// [`PipelineError::NoSubject`] when nothing, or all, of the picture stands out; what `tick` answers, which is asked
+/// between the steps of the work.
 pub(crate) fn remove(
     picture: &Picture,
     removal: BackgroundRemoval,
     network: Option<&SubjectNetwork>,
+    tick: &mut Tick<'_>,
 ) -> Result<Raster<f32>, PipelineError> {
     let (width, height) = raster::fit(picture.colour.width(), picture.colour.height(), MASK_SIDE_MAX);
     let alpha = picture.colour.map(|[.., a]| f32::from(a) / 255.0).resized(width, height);
+    tick(0.1)?;
     let transparent = part(&alpha, |a| a < 0.5);
     match removal {
         BackgroundRemoval::Never => Ok(alpha.map(|_| 1.0)),
@@ -76,9 +80,14 @@ pub(crate) fn remove(
         }
         BackgroundRemoval::Auto | BackgroundRemoval::Always => {
             let mask = match network {
-                Some(network) => network.coverage(picture, (width, height))?,
-                None => by_colour(&flattened(picture, (width, height)))?,
+                Some(network) => network.coverage(picture, (width, height), &mut within(tick, 0.1, 0.9))?,
+                None => {
+                    let flattened = flattened(picture, (width, height));
+                    tick(0.2)?;
+                    by_colour(&flattened, &mut within(tick, 0.2, 0.9))?
+                }
             };
+            tick(0.9)?;
             accept(mask.zip(&alpha, |m, a| m.min(a)), FOUND_PART_MIN, PINHOLE_FOUND, SUBJECT_PART_MAX)
         }
     }
@@ -109,23 +118,24 @@ fn flattened(picture: &Picture, (width, height): (usize, usize)) -> Raster<[f32;
 }
 
 /// What is between the bars of a letterboxed picture is segmented; the bars are background.
-fn by_colour(whole: &Raster<[f32; 3]>) -> Result<Raster<f32>, PipelineError> {
+fn by_colour(whole: &Raster<[f32; 3]>, tick: &mut Tick<'_>) -> Result<Raster<f32>, PipelineError> {
     let (columns, rows) = letterbox::content(whole);
     if (columns.len(), rows.len()) == (whole.width(), whole.height()) {
-        return between_bars(whole);
+        return between_bars(whole, tick);
     }
     let inner =
         Raster::from_fn(columns.len(), rows.len(), |x, y| whole.at(columns.start + x, rows.start + y));
-    let mask = between_bars(&inner)?;
+    let mask = between_bars(&inner, tick)?;
     Ok(Raster::from_fn(whole.width(), whole.height(), |x, y| {
         let within = columns.contains(&x) && rows.contains(&y);
         if within { mask.at(x - columns.start, y - rows.start) } else { 0.0 }
     }))
 }
 
-fn between_bars(fine: &Raster<[f32; 3]>) -> Result<Raster<f32>, PipelineError> {
+fn between_bars(fine: &Raster<[f32; 3]>, tick: &mut Tick<'_>) -> Result<Raster<f32>, PipelineError> {
     let coarse = fine.fitted(SEGMENT_SIDE);
-    let mask = segment::segment(&coarse).ok_or(PipelineError::NoSubject)?;
+    let mask = segment::segment(&coarse, &mut within(tick, 0.0, 0.8))?;
+    tick(0.8)?;
     Ok(guided::enlarge(&mask, &coarse, fine).map(steepen))
 }
 

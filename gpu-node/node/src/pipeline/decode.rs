@@ -6,6 +6,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use super::PipelineError;
 use super::raster::{self, Raster};
+use super::stage::Tick;
 
 /// Texture detail beyond this is lost on a model of this kind, and costs time in every stage.
 const PICTURE_SIDE_MAX: usize = 2048;
@@ -25,8 +26,8 @@ pub(crate) struct Picture {
 /// Decodes, turns upright after the EXIF orientation, and scales down to at most 2048 pixels a side.
 ///
 /// # Errors
-/// [`PipelineError::InvalidImage`] when the decoder refuses the file or it exceeds the limits.
-pub(crate) fn decode(file: &[u8]) -> Result<Picture, PipelineError> {
+/// [`PipelineError::InvalidImage`] when the decoder refuses the file or it exceeds the limits; what `tick` answers.
+pub(crate) fn decode(file: &[u8], tick: &mut Tick<'_>) -> Result<Picture, PipelineError> {
     let invalid = |error: image::ImageError| PipelineError::InvalidImage(error.to_string());
     let mut limits = Limits::default();
     limits.max_image_width = Some(SOURCE_SIDE_MAX);
@@ -39,8 +40,12 @@ pub(crate) fn decode(file: &[u8]) -> Result<Picture, PipelineError> {
     let mut decoder = reader.into_decoder().map_err(invalid)?;
     // A picture with a damaged EXIF block is shown as it is stored, as browsers do.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    tick(0.1)?;
+    // The decoders cannot be stopped within: the largest picture that the checks let through takes a second.
     let mut image = DynamicImage::from_decoder(decoder).map_err(invalid)?;
+    tick(0.6)?;
     image.apply_orientation(orientation);
+    tick(0.7)?;
     Ok(Picture { colour: scaled_down(image) })
 }
 
@@ -106,7 +111,7 @@ mod tests {
     fn orientation_is_applied() {
         // Stored red | blue; orientation 6 is shown turned by 90° clockwise: red above blue.
         let pixel = |x: u32, _: u32| if x < 16 { [255, 0, 0, 255] } else { [0, 0, 255, 255] };
-        let picture = decode(&png(32, 16, pixel, Some(orientation_block(6)))).unwrap();
+        let picture = decode(&png(32, 16, pixel, Some(orientation_block(6))), &mut |_| Ok(())).unwrap();
         assert_eq!((picture.colour.width(), picture.colour.height()), (16, 32));
         assert_eq!(picture.colour.at(8, 2), [255, 0, 0, 255]);
         assert_eq!(picture.colour.at(8, 30), [0, 0, 255, 255]);
@@ -116,7 +121,7 @@ mod tests {
     fn scaling_down_does_not_mix_hidden_colours_in() {
         let pixel =
             |x: u32, _: u32| if (x / 3).is_multiple_of(2) { [10, 200, 30, 255] } else { [255, 0, 255, 0] };
-        let picture = decode(&png(4096, 16, pixel, None)).unwrap();
+        let picture = decode(&png(4096, 16, pixel, None), &mut |_| Ok(())).unwrap();
         assert_eq!(picture.colour.width(), PICTURE_SIDE_MAX);
         for &[r, g, b, a] in picture.colour.samples() {
             assert!(
@@ -130,7 +135,7 @@ mod tests {
     fn damaged_files_are_invalid_images() {
         let file = png(32, 32, |x, y| [x as u8, y as u8, 0, 255], None);
         for bad in [&file[..file.len() / 2], b"", b"GIF89a"] {
-            assert!(matches!(decode(bad), Err(PipelineError::InvalidImage(_))));
+            assert!(matches!(decode(bad, &mut |_| Ok(())), Err(PipelineError::InvalidImage(_))));
         }
     }
 }

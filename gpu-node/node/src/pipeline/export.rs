@@ -10,6 +10,7 @@ use orfeas_geometry::{EncodedImage, ImageFormat, Model, Texture};
 use orfeas_protocol::options::ModelFormat;
 
 use super::PipelineError;
+use super::stage::Tick;
 
 /// The longest side of a model's box, in metres.
 pub(super) const EXTENT_M: f32 = 1.0;
@@ -32,14 +33,16 @@ pub(super) fn write(model: &Model, format: ModelFormat) -> Result<Vec<u8>, Pipel
 }
 
 /// The texture in whichever format is smaller.
-pub(super) fn encode(texture: &Texture) -> Result<EncodedImage, PipelineError> {
+pub(super) fn encode(texture: &Texture, tick: &mut Tick<'_>) -> Result<EncodedImage, PipelineError> {
     let failed = |error: &dyn std::error::Error| PipelineError::Export(error.to_string());
     let rgb: Vec<u8> = texture.pixels().iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect();
     let (width, height) = (texture.width(), texture.height());
+    tick(0.2)?;
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY)
         .encode(&rgb, width, height, ExtendedColorType::Rgb8)
         .map_err(|error| failed(&error))?;
+    tick(0.6)?;
     if width * height <= PNG_PIXELS_MAX {
         let png = texture.encode(ImageFormat::Png).map_err(|error| failed(&error))?;
         if png.bytes.len() <= jpeg.len() {

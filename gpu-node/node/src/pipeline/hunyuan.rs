@@ -85,7 +85,7 @@ impl Loaded {
         } else {
             Scale::Exact
         };
-        Ok(Shape { volume: closed(&volume, scale)?, projection: None })
+        Ok(Shape { volume: closed(&volume, scale, steps)?, projection: None })
     }
 
     fn context(&self, subject: &Subject) -> Result<Tensor, Error> {
@@ -196,14 +196,21 @@ fn resolution(preset: Preset) -> i64 {
 }
 
 /// The decoded field as the later stages take it: outside on the cube's faces, where a subject would be cut off.
-fn closed(volume: &volume::Volume, scale: Scale) -> Result<Volume, PipelineError> {
+fn closed(
+    volume: &volume::Volume,
+    scale: Scale,
+    steps: &mut Steps<'_, '_>,
+) -> Result<Volume, PipelineError> {
     let samples = attempt(|| Vec::<f32>::try_from(volume.logits.to_device(Device::Cpu).view(-1)))?;
     let mut samples = samples.map_err(|error| PipelineError::Tensor(error.to_string()))?;
     let side = volume.resolution() as usize + 1;
-    for (i, sample) in samples.iter_mut().enumerate() {
-        let on_face = |index: usize| index == 0 || index + 1 == side;
-        if on_face(i % side) || on_face(i / side % side) || on_face(i / (side * side)) {
-            *sample = sample.min(-f32::EPSILON);
+    let on_face = |index: usize| index == 0 || index + 1 == side;
+    for (x, slice) in samples.chunks_exact_mut(side * side).enumerate() {
+        steps.advance(1.0)?;
+        for (i, sample) in slice.iter_mut().enumerate() {
+            if on_face(x) || on_face(i / side) || on_face(i % side) {
+                *sample = sample.min(-f32::EPSILON);
+            }
         }
     }
     Ok(Volume {

@@ -78,13 +78,17 @@ impl Family for Silhouette {
         steps: &mut Steps<'_, '_>,
     ) -> Result<Shape, PipelineError> {
         let grid = Grid::around(&subject.mask, cells(settings.preset)).ok_or(PipelineError::NoSubject)?;
-        let outline = distance::signed_distance(&grid.fine_mask(&subject.mask));
+        let fine_mask = grid.fine_mask(&subject.mask);
+        steps.advance(0.1)?;
+        let outline = distance::signed_distance(&fine_mask);
         steps.advance(0.25)?;
         let outline = distance::thickened(&outline, RADIUS_MIN_CELLS * OVERSAMPLING as f32);
         steps.advance(0.5)?;
         let distance = grid.upload(&outline, self.device);
         let height = poisson::solve(&distance, settings.steps, &mut || steps.advance(0.7))?;
+        steps.advance(0.8)?;
         let level_set = level_set::inflate(&distance, &height);
+        steps.advance(0.9)?;
         let samples =
             Vec::<f32>::try_from(level_set.samples.to_device(Device::Cpu).contiguous().flatten(0, -1))
                 .map_err(|error| PipelineError::Tensor(error.to_string()))?;

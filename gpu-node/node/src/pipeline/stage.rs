@@ -144,6 +144,19 @@ impl<'a> Track<'a> {
     }
 }
 
+/// Told inside a stage how much of it is done, 0 to 1: goes on, or ends the stage because the job should stop.
+/// [`Steps::advance`] for who needs no more of it.
+pub(crate) type Tick<'t> = dyn FnMut(f32) -> Result<(), PipelineError> + 't;
+
+/// The same over a part of the work.
+pub(crate) fn within<'t>(
+    tick: &'t mut Tick<'_>,
+    from: f32,
+    to: f32,
+) -> impl FnMut(f32) -> Result<(), PipelineError> + 't {
+    move |done| tick(from + (to - from) * done)
+}
+
 /// The inside of a stage, for those that take long enough to report and to be stopped.
 pub(crate) struct Steps<'t, 'a> {
     track: &'t mut Track<'a>,

@@ -20,6 +20,7 @@ use super::PipelineError;
 use super::distance::signed_distance;
 use super::family::{Projection, Subject};
 use super::raster::{self, Raster, Sample};
+use super::stage::{Tick, within};
 use pyramid::Pyramid;
 
 /// The longest side of the front chart.
@@ -55,22 +56,32 @@ pub(super) struct Textured {
 }
 
 /// Paints a mesh from the picture that it was made from; `mesh` has no attributes yet and gets normals as well.
+///
+/// # Errors
+/// What `tick` answers, which is asked between the steps of the work.
 pub(super) fn paint(
     mesh: &Mesh,
     projection: &Projection,
     subject: &Subject,
+    tick: &mut Tick<'_>,
 ) -> Result<Textured, PipelineError> {
     let normals = vertex_normals(mesh);
     let charts = Charts::around(mesh, projection, subject);
     let size = (charts.width, charts.height);
-    let facing = front_view::facing(mesh, &normals, size, |p| charts.pixel(projection.uv(p)));
+    let place = |p| charts.pixel(projection.uv(p));
+    let facing = front_view::facing(mesh, &normals, size, place, &mut within(tick, 0.0, 0.2))?;
     let colours = charts.colours(subject);
+    tick(0.3)?;
     let coverage = charts.coverage(subject);
+    tick(0.4)?;
 
     let front_pyramid = Pyramid::new(&colours.zip(&coverage, |colour, weight| (colour, weight)));
+    tick(0.5)?;
     let front = front_chart(&front_pyramid, &facing);
-    let back = back_chart(&front_pyramid, &colours, &coverage, &facing);
+    tick(0.6)?;
+    let back = back_chart(&front_pyramid, &colours, &coverage, &facing, &mut within(tick, 0.6, 0.9))?;
     let atlas = charts.atlas(&front, &back);
+    tick(0.95)?;
     let mesh = charts.split(mesh, &normals, projection)?;
     let (width, height) = (atlas.width() as u32, atlas.height() as u32);
     let texture = Texture::new(width, height, atlas.samples().to_vec())
@@ -99,7 +110,8 @@ fn back_chart(
     colours: &Raster<[f32; 3]>,
     coverage: &Raster<f32>,
     facing: &Raster<f32>,
-) -> Raster<[f32; 3]> {
+    tick: &mut Tick<'_>,
+) -> Result<Raster<[f32; 3]>, PipelineError> {
     let (width, height) = (colours.width().div_ceil(BACK_SCALE), colours.height().div_ceil(BACK_SCALE));
     let small = |field: &Raster<f32>| field.resized(width, height);
     let facing = small(facing);
@@ -112,16 +124,18 @@ fn back_chart(
         &colours.resized(spread_width, spread_height),
         &belt.resized(spread_width, spread_height),
         BACK_BLUR,
-    );
+        &mut within(tick, 0.1, 0.8),
+    )?;
     let (spread_x, spread_y) = (spread_width as f32 / width as f32, spread_height as f32 / height as f32);
     let scale = BACK_SCALE as f32;
-    Raster::from_fn(width, height, |x, y| {
+    tick(0.8)?;
+    Ok(Raster::from_fn(width, height, |x, y| {
         let facing = facing.at(x, y);
         let (front_x, front_y) = ((x as f32 + 0.5) * scale, (y as f32 + 0.5) * scale);
         let rim = front.sample(front_x, front_y, streak_blur(facing.max(0.05)));
         let around = around.bilinear((x as f32 + 0.5) * spread_x, (y as f32 + 0.5) * spread_y);
         rim.lerp(around, smoothstep(0.1, 0.55, facing))
-    })
+    }))
 }
 
 fn smoothstep(from: f32, to: f32, value: f32) -> f32 {

@@ -1,6 +1,7 @@
 //! A trained network that tells subject from background (U²-Net, of any published size), where its weights are
 //! installed: `background/u2net.safetensors` in the models folder, or `silueta`, or `u2netp`.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use image::imageops::{FilterType, resize};
@@ -12,6 +13,7 @@ use tch::{Device, Tensor};
 use super::super::PipelineError;
 use super::super::decode::Picture;
 use super::super::raster::Raster;
+use super::super::stage::Tick;
 
 /// In the order of preference.
 pub(crate) const NAMES: [&str; 3] = ["u2net", "silueta", "u2netp"];
@@ -48,23 +50,30 @@ impl SubjectNetwork {
     /// How much of each pixel the subject covers, `width` × `height` over the picture's extent.
     ///
     /// # Errors
-    /// The network sees no subject, or gives no numbers.
+    /// The network sees no subject, or gives no numbers; or what `tick` answers.
     pub(super) fn coverage(
         &self,
         picture: &Picture,
         (width, height): (usize, usize),
+        tick: &mut Tick<'_>,
     ) -> Result<Raster<f32>, PipelineError> {
         let side = INPUT_SIZE.unsigned_abs() as u32;
         let colour = &picture.colour;
         let rgb = colour.samples().iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect();
         let rgb = RgbImage::from_raw(colour.width() as u32, colour.height() as u32, rgb);
         let rgb = rgb.ok_or_else(|| PipelineError::InvalidImage("its size is inconsistent".to_owned()))?;
+        tick(0.1)?;
         let small = resize(&rgb, side, side, FilterType::Lanczos3);
         let input = attempt(|| {
             let pixels = Tensor::from_slice(small.as_raw()).view([INPUT_SIZE, INPUT_SIZE, 3]);
             pixels.permute([2, 0, 1]).to_device(self.device)
         })?;
-        let coverage = u2net::coverage(&self.net, &input).map_err(failure)?;
+        let mut watch = |done: usize, total: usize| match tick(0.2 + 0.7 * done as f32 / total as f32) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        let coverage = u2net::coverage(&self.net, &input, &mut watch).map_err(failure)?;
+        tick(0.9)?;
         let coverage =
             attempt(|| Vec::<f32>::try_from(coverage.to_device(Device::Cpu).contiguous().view(-1)))?;
         let coverage = coverage.map_err(|error| PipelineError::Tensor(error.to_string()))?;
@@ -79,6 +88,7 @@ impl SubjectNetwork {
 
 fn failure(error: orfeas_nets::Error) -> PipelineError {
     match error {
+        orfeas_nets::Error::Cancelled => PipelineError::Cancelled,
         orfeas_nets::Error::NoSubject => PipelineError::NoSubject,
         orfeas_nets::Error::Torch(error) if error.class() != FailureClass::Other => error.into(),
         other => PipelineError::Tensor(other.to_string()),
@@ -111,7 +121,7 @@ mod tests {
         let models = models();
         let network = SubjectNetwork::load(Some(models.path()), Device::Cpu).unwrap();
         let colour = Raster::from_fn(120, 80, |x, y| [(2 * x) as u8, (3 * y) as u8, 90, 255]);
-        let coverage = network.coverage(&Picture { colour }, (60, 40)).unwrap();
+        let coverage = network.coverage(&Picture { colour }, (60, 40), &mut |_| Ok(())).unwrap();
         assert_eq!((coverage.width(), coverage.height()), (60, 40));
         let (least, greatest) =
             coverage.samples().iter().fold((1.0_f32, 0.0_f32), |(l, g), &v| (l.min(v), g.max(v)));

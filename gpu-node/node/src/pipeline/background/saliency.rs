@@ -4,7 +4,9 @@
 //! stands out.
 
 use super::superpixels::{Patch, Superpixels};
+use crate::pipeline::PipelineError;
 use crate::pipeline::raster::Raster;
+use crate::pipeline::stage::{Tick, within};
 
 /// Patches of a picture.
 const PATCHES: usize = 260;
@@ -25,14 +27,19 @@ const SMOOTHNESS_FLOOR: f32 = 0.1;
 const SWEEPS: usize = 100;
 
 /// From 0, background, to 1, for each pixel of a picture of a few hundred pixels a side.
-pub(super) fn saliency(colour: &Raster<[f32; 3]>) -> Raster<f32> {
-    let superpixels = Superpixels::of(colour, PATCHES);
+///
+/// # Errors
+/// What `tick` answers.
+pub(super) fn saliency(colour: &Raster<[f32; 3]>, tick: &mut Tick<'_>) -> Result<Raster<f32>, PipelineError> {
+    let superpixels = Superpixels::of(colour, PATCHES, &mut within(tick, 0.0, 0.5))?;
     let patches = &superpixels.patches;
     let links = links(&superpixels);
+    tick(0.5)?;
     let background = background(patches, &links);
+    tick(0.8)?;
     let contrast = contrast(patches, &background);
     let found = settle(&links, &background, &contrast);
-    superpixels.labels.map(|label| found[label as usize])
+    Ok(superpixels.labels.map(|label| found[label as usize]))
 }
 
 /// For each patch the neighbours and how far their colours are apart.
@@ -152,7 +159,7 @@ mod tests {
                 _ => [0.25, 0.5 + grain, 0.2],
             }
         });
-        let found = saliency(&colour);
+        let found = saliency(&colour, &mut |_| Ok(())).unwrap();
         assert!(
             found.at(80, 65) > 0.8 && found.at(70, 55) > 0.8,
             "{} {}",

@@ -5,7 +5,9 @@
 use super::mixture::Mixture;
 use super::saliency::saliency;
 use super::walker::{self, Belief};
+use crate::pipeline::PipelineError;
 use crate::pipeline::raster::{Raster, box_mean};
+use crate::pipeline::stage::{Tick, within};
 
 /// Rounds of learning the colours from the last segmentation.
 const ROUNDS: usize = 2;
@@ -49,9 +51,13 @@ const BELIEF_WEIGHT: f32 = 0.12;
 /// Softens the patches' outlines in what stands out, in pixels.
 const PATCH_BLUR: usize = 3;
 
-/// The probability of subject for each pixel, or `None` when nothing stands out.
-pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
-    let salient = box_mean(&saliency(colour), PATCH_BLUR);
+/// The probability of subject for each pixel.
+///
+/// # Errors
+/// [`PipelineError::NoSubject`] when nothing stands out; what `tick` answers.
+pub(super) fn segment(colour: &Raster<[f32; 3]>, tick: &mut Tick<'_>) -> Result<Raster<f32>, PipelineError> {
+    let salient = box_mean(&saliency(colour, &mut within(tick, 0.1, 0.5))?, PATCH_BLUR);
+    tick(0.5)?;
     let level = otsu(salient.samples()) + LEVEL_OVER_OTSU;
     let prior = Raster::from_fn(colour.width(), colour.height(), |x, y| {
         let value = salient.at(x, y);
@@ -59,14 +65,18 @@ pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
         SALIENT_LOG_ODDS * above + border(colour, x, y)
     });
     let mut field = prior.map(|log_odds| 1.0 / (1.0 + (-log_odds).exp()));
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        let mut tick = |part: f32| tick(0.5 + 0.5 * (round as f32 + part) / ROUNDS as f32);
         let learn = |keep: &dyn Fn(f32) -> bool, components: usize| {
             let pairs = colour.samples().iter().zip(field.samples());
             let kept: Vec<_> = pairs.filter(|(_, value)| keep(**value)).map(|(c, _)| *c).collect();
             Mixture::fit(&kept, components, NOISE_DEVIATION)
         };
-        let scene = learn(&|value| value < SURE_SCENE, SCENE_COMPONENTS)?;
-        let subject = learn(&|value| value > SURE_SUBJECT, SUBJECT_COMPONENTS)?;
+        let scene = learn(&|value| value < SURE_SCENE, SCENE_COMPONENTS).ok_or(PipelineError::NoSubject)?;
+        tick(0.2)?;
+        let subject = learn(&|value| value > SURE_SUBJECT, SUBJECT_COMPONENTS);
+        let subject = subject.ok_or(PipelineError::NoSubject)?;
+        tick(0.4)?;
         let beliefs = colour.zip(&prior, |colour, prior| {
             let foreground = subject.log_density(colour).max(ODD_LOG_DENSITY);
             let background = scene.log_density(colour).max(ODD_LOG_DENSITY);
@@ -77,9 +87,10 @@ pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
                 weight: BELIEF_WEIGHT * (log_odds.abs() / FIRM_LOG_ODDS).clamp(0.01, 1.0),
             }
         });
+        tick(0.7)?;
         field = walker::walk(colour, &beliefs, field, SWEEPS);
     }
-    Some(field)
+    Ok(field)
 }
 
 fn border(colour: &Raster<[f32; 3]>, x: usize, y: usize) -> f32 {

@@ -8,7 +8,9 @@ use super::mixture::Mixture;
 use super::scene;
 use super::shadow;
 use super::walker::{self, Belief};
+use crate::pipeline::PipelineError;
 use crate::pipeline::raster::Raster;
+use crate::pipeline::stage::Tick;
 
 /// Width of the border that is taken for background at first, as a part of the shorter side.
 const BORDER_PART: f32 = 0.03;
@@ -55,23 +57,31 @@ const FIRM_LOG_ODDS: f32 = 6.0;
 /// Pull of a firm belief against one link between neighbours.
 const BELIEF_WEIGHT: f32 = 0.25;
 
-/// The probability of subject for each pixel of a picture of a few hundred pixels a side, or `None` when the
-/// picture gives nothing to learn from.
-pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
+/// The probability of subject for each pixel of a picture of a few hundred pixels a side.
+///
+/// # Errors
+/// [`PipelineError::NoSubject`] when the picture gives nothing to learn from; what `tick` answers.
+pub(super) fn segment(colour: &Raster<[f32; 3]>, tick: &mut Tick<'_>) -> Result<Raster<f32>, PipelineError> {
+    tick(0.0)?;
     let rim = border_width(colour);
     let in_rim = |x: usize, y: usize| depth(colour, x, y) < rim;
-    let (at_border, usual) = fit_backdrop(colour, in_rim)?;
+    let (at_border, usual) = fit_backdrop(colour, in_rim).ok_or(PipelineError::NoSubject)?;
     if is_scene(colour, &at_border, usual, in_rim) {
-        return scene::segment(colour);
+        return scene::segment(colour, tick);
     }
+    tick(0.1)?;
     let reached = flood::reach_from_border(colour, |x, y| {
         in_rim(x, y)
             && at_border.distance(unit_position(colour, x, y), colour.at(x, y)) <= OUTLIER_DISTANCE * usual
     });
-    let (backdrop, _) = fit_backdrop(colour, |x, y| reached.at(x, y) || in_rim(x, y))?;
+    let backdrop = fit_backdrop(colour, |x, y| reached.at(x, y) || in_rim(x, y));
+    let (backdrop, _) = backdrop.ok_or(PipelineError::NoSubject)?;
+    tick(0.2)?;
     let residual = backdrop.residual(colour);
     let border = select(&residual, in_rim);
-    let texture = Mixture::fit(&inliers(border), BACKDROP_COMPONENTS, NOISE_DEVIATION)?;
+    let texture = Mixture::fit(&inliers(border), BACKDROP_COMPONENTS, NOISE_DEVIATION);
+    let texture = texture.ok_or(PipelineError::NoSubject)?;
+    tick(0.3)?;
     let mut field = solve(
         colour,
         &residual,
@@ -80,14 +90,17 @@ pub(super) fn segment(colour: &Raster<[f32; 3]>) -> Option<Raster<f32>> {
         None,
         Raster::filled(colour.width(), colour.height(), 0.5),
     );
-    for _ in 0..ROUNDS {
-        let Some(next) = learn_and_solve(colour, &reached, &field) else { break };
+    for round in 0..ROUNDS {
+        let mut tick = |part: f32| tick(0.4 + 0.5 * (round as f32 + part) / ROUNDS as f32);
+        let Some(next) = learn_and_solve(colour, &reached, &field, &mut tick)? else { break };
         field = next;
     }
+    tick(0.9)?;
     if let Some((backdrop, _)) = fit_backdrop(colour, |x, y| field.at(x, y) < 0.2) {
+        tick(0.95)?;
         shadow::clear(colour, &backdrop, &mut field);
     }
-    Some(field)
+    Ok(field)
 }
 
 fn is_scene(
@@ -114,14 +127,19 @@ fn learn_and_solve(
     colour: &Raster<[f32; 3]>,
     reached: &Raster<bool>,
     field: &Raster<f32>,
-) -> Option<Raster<f32>> {
-    let (backdrop, _) = fit_backdrop(colour, |x, y| field.at(x, y) < 0.2)?;
+    tick: &mut Tick<'_>,
+) -> Result<Option<Raster<f32>>, PipelineError> {
+    tick(0.0)?;
+    let Some((backdrop, _)) = fit_backdrop(colour, |x, y| field.at(x, y) < 0.2) else { return Ok(None) };
+    tick(0.3)?;
     let residual = backdrop.residual(colour);
-    let texture =
-        Mixture::fit(&select(&residual, |x, y| field.at(x, y) < 0.2), BACKDROP_COMPONENTS, NOISE_DEVIATION)?;
-    let subject =
-        Mixture::fit(&select(colour, |x, y| field.at(x, y) > 0.8), SUBJECT_COMPONENTS, NOISE_DEVIATION)?;
-    Some(solve(colour, &residual, &texture, reached, Some(&subject), field.clone()))
+    let behind = select(&residual, |x, y| field.at(x, y) < 0.2);
+    let before = select(colour, |x, y| field.at(x, y) > 0.8);
+    let texture = Mixture::fit(&behind, BACKDROP_COMPONENTS, NOISE_DEVIATION);
+    let subject = Mixture::fit(&before, SUBJECT_COMPONENTS, NOISE_DEVIATION);
+    let (Some(texture), Some(subject)) = (texture, subject) else { return Ok(None) };
+    tick(0.6)?;
+    Ok(Some(solve(colour, &residual, &texture, reached, Some(&subject), field.clone())))
 }
 
 fn solve(

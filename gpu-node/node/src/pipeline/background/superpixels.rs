@@ -1,7 +1,9 @@
 //! Superpixels: a few hundred patches of about one colour that follow the picture's edges (Achanta et al., "SLIC
 //! Superpixels", 2010), so that questions about regions are cheap.
 
+use crate::pipeline::PipelineError;
 use crate::pipeline::raster::Raster;
+use crate::pipeline::stage::Tick;
 
 /// Rounds of moving the centres; they hardly move afterwards.
 const ROUNDS: usize = 5;
@@ -33,12 +35,19 @@ pub(super) struct Superpixels {
 
 impl Superpixels {
     /// About `count` patches of a picture, RGB from 0 to 1.
-    pub(super) fn of(colour: &Raster<[f32; 3]>, count: usize) -> Superpixels {
+    ///
+    /// # Errors
+    /// What `tick` answers.
+    pub(super) fn of(
+        colour: &Raster<[f32; 3]>,
+        count: usize,
+        tick: &mut Tick<'_>,
+    ) -> Result<Superpixels, PipelineError> {
         let lab = colour.map(lab);
-        let labels = connected(&clustered(&lab, count));
+        let labels = connected(&clustered(&lab, count, tick)?);
         let patches = measure(&lab, &labels);
         let touching = touching(&labels);
-        Superpixels { patches, labels, touching }
+        Ok(Superpixels { patches, labels, touching })
     }
 }
 
@@ -50,7 +59,11 @@ struct Centre {
 }
 
 /// Each pixel goes to the best of the centres nearby, each centre to the middle of its pixels.
-fn clustered(lab: &Raster<[f32; 3]>, count: usize) -> Raster<u32> {
+fn clustered(
+    lab: &Raster<[f32; 3]>,
+    count: usize,
+    tick: &mut Tick<'_>,
+) -> Result<Raster<u32>, PipelineError> {
     let (width, height) = (lab.width(), lab.height());
     let step = ((width * height) as f32 / count.max(1) as f32).sqrt().max(2.0);
     let columns = (width as f32 / step).ceil().max(1.0) as usize;
@@ -64,7 +77,8 @@ fn clustered(lab: &Raster<[f32; 3]>, count: usize) -> Raster<u32> {
         .collect();
     let scale = (COMPACTNESS / step).powi(2);
     let mut labels = Raster::filled(width, height, 0_u32);
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        tick(round as f32 / ROUNDS as f32)?;
         let mut nearest = Raster::filled(width, height, f32::MAX);
         for (label, centre) in centres.iter().enumerate() {
             let range = |middle: f32, limit: usize| {
@@ -97,7 +111,8 @@ fn clustered(lab: &Raster<[f32; 3]>, count: usize) -> Raster<u32> {
             }
         }
     }
-    labels
+    tick(1.0)?;
+    Ok(labels)
 }
 
 /// Names each connected part of a label by itself; parts of a few pixels join the part before them.
@@ -220,7 +235,7 @@ mod tests {
         let colour = Raster::from_fn(90, 60, |x, y| {
             if x < 37 { [0.9, 0.1, 0.1] } else { [0.1, 0.1, 0.2 + 0.001 * y as f32] }
         });
-        let found = Superpixels::of(&colour, 60);
+        let found = Superpixels::of(&colour, 60, &mut |_| Ok(())).unwrap();
         assert!((30..120).contains(&found.patches.len()), "{}", found.patches.len());
         assert!((found.patches.iter().map(|p| p.area).sum::<f32>() - 1.0).abs() < 1e-3);
         let mut sides = vec![[0, 0]; found.patches.len()];

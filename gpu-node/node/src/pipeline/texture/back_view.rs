@@ -6,7 +6,9 @@
 //! colour with soft borders.
 
 use super::pyramid::Pyramid;
+use crate::pipeline::PipelineError;
 use crate::pipeline::raster::{Raster, Sample};
+use crate::pipeline::stage::Tick;
 
 /// Paints of a palette: two pyramids hold three shares each.
 const PAINTS: usize = 6;
@@ -24,8 +26,18 @@ const WEIGHT_MIN: f32 = 0.05;
 const DECISION: i32 = 4;
 
 /// A colour spread smoothly from where it has weight, and averaged over about 2^`blur` pixels.
-pub(super) fn spread(colours: &Raster<[f32; 3]>, weights: &Raster<f32>, blur: usize) -> Raster<[f32; 3]> {
+///
+/// # Errors
+/// What `tick` answers.
+pub(super) fn spread(
+    colours: &Raster<[f32; 3]>,
+    weights: &Raster<f32>,
+    blur: usize,
+    tick: &mut Tick<'_>,
+) -> Result<Raster<[f32; 3]>, PipelineError> {
+    tick(0.0)?;
     let palette = palette(colours, weights);
+    tick(0.2)?;
     let nearest = colours.map(|colour| nearest(&palette, colour));
     let shares = [0, 3].map(|first| {
         let three = |paint: usize| [0, 1, 2].map(|k| if paint == first + k { 1.0 } else { 0.0 });
@@ -33,13 +45,15 @@ pub(super) fn spread(colours: &Raster<[f32; 3]>, weights: &Raster<f32>, blur: us
         Pyramid::new(&weighted).blurred(blur)
     });
     // A paint is not one colour: light and shade of the belt go with it.
-    let paints: Vec<Raster<[f32; 3]>> = (0..palette.len())
-        .map(|paint| {
-            let weight_of = nearest.zip(weights, |other, weight| if other == paint { weight } else { 0.0 });
-            Pyramid::new(&colours.zip(&weight_of, |colour, weight| (colour, weight))).blurred(blur)
-        })
-        .collect();
-    Raster::from_fn(colours.width(), colours.height(), |x, y| {
+    let mut paints: Vec<Raster<[f32; 3]>> = Vec::with_capacity(palette.len());
+    for paint in 0..palette.len() {
+        tick(0.4 + 0.4 * paint as f32 / palette.len() as f32)?;
+        let weight_of = nearest.zip(weights, |other, weight| if other == paint { weight } else { 0.0 });
+        let weighted = colours.zip(&weight_of, |colour, weight| (colour, weight));
+        paints.push(Pyramid::new(&weighted).blurred(blur));
+    }
+    tick(0.8)?;
+    Ok(Raster::from_fn(colours.width(), colours.height(), |x, y| {
         let (first, second) = (shares[0].at(x, y), shares[1].at(x, y));
         let (mut sum, mut total) = ([0.0; 3], 1e-9);
         for (paint, share) in paints.iter().zip(first.into_iter().chain(second)) {
@@ -48,7 +62,7 @@ pub(super) fn spread(colours: &Raster<[f32; 3]>, weights: &Raster<f32>, blur: us
             total += weight;
         }
         sum.scale(1.0 / total)
-    })
+    }))
 }
 
 /// At most [`PAINTS`] colours: k-means from the colours that are farthest apart. The same picture gives the same.
@@ -109,7 +123,7 @@ mod tests {
         let (blue, orange) = ([30.0, 60.0, 220.0], [240.0, 140.0, 20.0]);
         let colours = Raster::from_fn(96, 64, |x, _| if x < 48 { blue } else { orange });
         let belt = Raster::from_fn(96, 64, |x, _| if x.min(95 - x) < 10 { 1.0 } else { 0.0 });
-        let back = spread(&colours, &belt, 2);
+        let back = spread(&colours, &belt, 2, &mut |_| Ok(())).unwrap();
         let purity = |colour: [f32; 3]| squared(colour, blue).min(squared(colour, orange)).sqrt();
         let muddy = back.samples().iter().filter(|colour| purity(**colour) > 60.0).count();
         assert!(muddy < 96 * 64 / 4, "{muddy} of {} pixels", 96 * 64);
@@ -119,7 +133,7 @@ mod tests {
     #[test]
     fn a_subject_without_a_belt_still_has_a_colour() {
         let colours = Raster::filled(20, 20, [10.0, 20.0, 30.0]);
-        let back = spread(&colours, &Raster::filled(20, 20, 1e-4), 3);
+        let back = spread(&colours, &Raster::filled(20, 20, 1e-4), 3, &mut |_| Ok(())).unwrap();
         assert!(back.samples().iter().all(|colour| squared(*colour, [10.0, 20.0, 30.0]) < 1.0));
     }
 }

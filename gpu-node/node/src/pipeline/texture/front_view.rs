@@ -2,21 +2,33 @@
 
 use orfeas_geometry::Mesh;
 
+use crate::pipeline::PipelineError;
 use crate::pipeline::raster::Raster;
+use crate::pipeline::stage::Tick;
+
+/// Triangles between two looks at whether to go on: some milliseconds where each covers a few pixels.
+const TRIANGLES_PER_TICK: usize = 4096;
 
 /// The z of the unit normal where the mesh is seen from the front, zero where it is not.
 ///
 /// `place` gives a position's pixel; the nearest surface, of greatest z, is the one that is seen.
+///
+/// # Errors
+/// What `tick` answers.
 pub(super) fn facing(
     mesh: &Mesh,
     normals: &[[f32; 3]],
     (width, height): (usize, usize),
     place: impl Fn([f32; 3]) -> [f32; 2],
-) -> Raster<f32> {
+    tick: &mut Tick<'_>,
+) -> Result<Raster<f32>, PipelineError> {
     let mut facing = Raster::filled(width, height, 0.0_f32);
     let mut depth = Raster::filled(width, height, f32::NEG_INFINITY);
     let places: Vec<[f32; 2]> = mesh.positions().iter().map(|p| place(*p)).collect();
-    for triangle in mesh.triangles() {
+    for (index, triangle) in mesh.triangles().iter().enumerate() {
+        if index.is_multiple_of(TRIANGLES_PER_TICK) {
+            tick(index as f32 / mesh.triangles().len() as f32)?;
+        }
         let [a, b, c] = triangle.map(|v| places[v as usize]);
         let z = triangle.map(|v| mesh.positions()[v as usize][2]);
         let normal_z = triangle.map(|v| normals[v as usize][2]);
@@ -52,5 +64,5 @@ pub(super) fn facing(
             }
         }
     }
-    facing
+    Ok(facing)
 }
