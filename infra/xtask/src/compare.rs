@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Leave out the dense grid at octree 256, which takes minutes
     #[arg(long)]
     quick: bool,
+    /// Compare this `orfeas-gpu-node`, and build nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dev", "no_build"])]
+    node: Option<PathBuf>,
     #[command(flatten)]
     build: BuildOptions,
 }
@@ -60,7 +63,10 @@ struct Line {
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<()> {
     step("set up", || setup::run(workspace))?;
     let python = step("install PyTorch for Python", || python(workspace))?;
-    let artifacts = step("build the programs", || options.build.artifacts(workspace))?;
+    let node = match &options.node {
+        Some(node) => node.canonicalize().with_context(|| format!("find {}", node.display()))?,
+        None => step("build the programs", || options.build.artifacts(workspace))?.node,
+    };
     let folder = workspace.target.join("compare");
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let script = workspace.root.join("infra/compare/restatement.py");
@@ -72,7 +78,6 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<()> {
             step(&format!("make {what}"), || run(make).map(drop))?;
         }
     }
-    let node = artifacts.node;
     let threads = options.threads.to_string();
     println!(
         "{:<8} {:>12} {:>12} {:>9} {:>11} {:>11}",
