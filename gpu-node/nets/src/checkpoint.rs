@@ -204,7 +204,7 @@ impl Checkpoint {
 
     /// Device memory that generation takes at its peak, with everything loaded.
     pub fn estimate_bytes(&self, kind: Kind, views: i64, chunk_points: i64) -> u64 {
-        let job = Job { batch: 1, views, resolution: 256, chunk_points };
+        let job = Job { batch: 1, views, views_at_once: views, resolution: 256, chunk_points };
         Footprint::of(self, Device::Cuda(0), kind, &job).peak(Residence::Together)
     }
 

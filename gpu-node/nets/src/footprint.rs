@@ -19,6 +19,8 @@ pub struct Job {
     pub batch: i64,
     /// Pictures of each subject.
     pub views: i64,
+    /// How many of them go through the picture encoder at once.
+    pub views_at_once: i64,
     /// Cells to a side of the decoded grid.
     pub resolution: i64,
     /// Points of the field evaluated at once.
@@ -123,7 +125,7 @@ fn elements(shape: &[i64]) -> u64 {
 /// Values while the picture encoder's widest layer runs.
 fn encoding_values(config: &Config, job: &Job) -> u64 {
     let encoder = &config.conditioner.kwargs.config;
-    let tokens = job.batch * config.conditioner.tokens(job.views);
+    let tokens = job.batch * config.conditioner.tokens(job.views.min(job.views_at_once).max(1));
     // The stream and its norm, the hidden layer before and after its activation, and the way back.
     let hidden = if encoder.use_swiglu_ffn { 8.0 / 3.0 * encoder.mlp_ratio } else { 2.0 * encoder.mlp_ratio };
     ((tokens * encoder.hidden_size) as f64 * (4.0 + hidden)) as u64

@@ -106,7 +106,7 @@ fn load(folder: &Path) -> ResidentNetworks {
 }
 
 fn job(resolution: i64) -> Job {
-    Job { batch: 1, views: 1, resolution, chunk_points: CPU_CHUNK_POINTS }
+    Job { batch: 1, views: 1, views_at_once: 1, resolution, chunk_points: CPU_CHUNK_POINTS }
 }
 
 fn generate(networks: &mut ResidentNetworks, job: &Job) {

@@ -54,7 +54,8 @@ impl Preset {
         }
     }
 
-    /// How many pictures may share one pass.
+    /// How many pictures of a job's subject may share one pass through a network: time against memory, for the same
+    /// model. Families that look at one picture have no use for it.
     pub const fn batch(self) -> u8 {
         match self {
             Preset::Fast => 2,

@@ -75,7 +75,7 @@ impl Loaded {
         if !subject.others.is_empty() && !self.config.is_multi_view() {
             return Err(PipelineError::NotSupported("more than one view with this model".to_owned()));
         }
-        let context = self.context(subject).map_err(failure)?;
+        let context = self.context(subject, settings, steps).map_err(failure)?;
         steps.advance(DENOISING_BEGINS)?;
         let latents = self.latents(&context, settings, steps).map_err(failure)?;
         drop(context);
@@ -88,7 +88,13 @@ impl Loaded {
         Ok(Shape { volume: closed(&volume, scale, steps)?, projection: None })
     }
 
-    fn context(&self, subject: &Subject) -> Result<Tensor, Error> {
+    /// The pictures of the subject's sides go through the encoder as many at a time as share a pass.
+    fn context(
+        &self,
+        subject: &Subject,
+        settings: &Settings,
+        steps: &mut Steps<'_, '_>,
+    ) -> Result<Tensor, Error> {
         let mut networks = self.networks.borrow_mut();
         let conditioner = networks.conditioner()?;
         let prepare =
@@ -106,7 +112,17 @@ impl Loaded {
             });
             images.push(prepare(subject)?);
         }
-        conditioner.encode_views(&attempt(|| Tensor::cat(&images, 0))?, &views)
+        let at_once = usize::from(settings.batch).max(1);
+        let passes = images.len().div_ceil(at_once);
+        let mut watch = part(steps, 0.0, DENOISING_BEGINS);
+        let mut contexts = Vec::with_capacity(passes);
+        for (pass, (images, views)) in images.chunks(at_once).zip(views.chunks(at_once)).enumerate() {
+            if watch(pass, passes).is_break() {
+                return Err(Error::Cancelled);
+            }
+            contexts.push(conditioner.encode_views(&attempt(|| Tensor::cat(images, 0))?, views)?);
+        }
+        Ok(attempt(|| Tensor::cat(&contexts, 1))?)
     }
 
     fn latents(

@@ -63,7 +63,8 @@ pub struct Settings {
     pub guidance_scale: Option<f32>,
     /// The seed of whatever is random.
     pub seed: u64,
-    /// How much shares one pass through a network, at least 1.
+    /// How many of the subject's pictures share one pass through a network, at least 1: more are faster on a device
+    /// that one does not fill, and take more memory. The model is the same. A job of one picture has nothing to share.
     pub batch: u8,
     /// The most points that go through a decoder at a time; `None` = as many as the free memory takes.
     pub chunk_points_max: Option<u32>,

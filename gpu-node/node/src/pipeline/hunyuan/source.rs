@@ -111,7 +111,8 @@ impl HunyuanSource {
         let footprints = [Preset::Fast, Preset::Balanced, Preset::Quality].map(|preset| {
             let resolution = resolution(preset);
             [1, 2, 3, 4].map(|views| {
-                let job = Job { batch: 1, views, resolution, chunk_points: CPU_CHUNK_POINTS };
+                let views_at_once = i64::from(preset.batch());
+                let job = Job { batch: 1, views, views_at_once, resolution, chunk_points: CPU_CHUNK_POINTS };
                 Footprint::of(&checkpoint, self.device, kind, &job)
             })
         });
