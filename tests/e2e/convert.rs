@@ -64,14 +64,33 @@ async fn a_result_is_converted_once_and_served_like_the_original() {
 }
 
 #[tokio::test]
+async fn results_of_other_formats_are_converted_too() {
+    let stack = Stack::start().await;
+    let client = stack.client();
+    for made_as in ["obj", "ply", "stl"] {
+        let options = [("quality", "5"), ("target_faces", "1000"), ("format", made_as)];
+        let job = client.submit_png(pictures::png(48, 1), &options).await;
+        let job = client.job_ended(job["id"].as_str().unwrap()).await;
+        let faces = job["result"]["faces"].as_u64().unwrap();
+        let path = format!("/api/job/{}/result", job["id"].as_str().unwrap());
+        let stl = client.get(&format!("{path}?format=stl")).await.error_for_status().unwrap();
+        assert_eq!(stl.bytes().await.unwrap().len() as u64, 84 + 50 * faces, "{made_as}");
+        let glb = client.get(&format!("{path}?format=glb")).await.error_for_status().unwrap();
+        assert_eq!(glb.headers()["content-type"], "model/gltf-binary");
+        let glb = glb.bytes().await.unwrap();
+        assert!(glb.starts_with(b"glTF"));
+        // Colours go with whatever has a place for them.
+        let has_colours = glb.windows(7).any(|window| window == b"COLOR_0");
+        assert_eq!(has_colours, made_as != "stl", "{made_as}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_converted_says_so() {
     let mut stack = Stack::start().await;
     let client = stack.client();
-    let stl = client.submit_png(pictures::png(48, 1), &[("quality", "5"), ("format", "stl")]).await;
     let path =
         |job: &serde_json::Value| format!("/api/job/{}/result?format=obj", job["id"].as_str().unwrap());
-    client.job_ended(stl["id"].as_str().unwrap()).await;
-    expect_problem(client.get(&path(&stl)).await, 501, "not_supported").await;
 
     // Over NATS an unfinished job is refused too.
     let bus = stack.bus.connect().await;

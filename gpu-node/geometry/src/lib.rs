@@ -10,7 +10,7 @@
 //!                                                          ▼
 //!                       Mesh + uvs + texture = Model ──▶ export::{glb, obj, stl, ply}
 //!                          │         ▲                     │
-//!                          │         └── import::read_glb ◀┘   (a stored GLB becomes another format)
+//!                          │         └── import::read_* ◀──┘   (a stored file becomes another format)
 //!                          ├──▶ report::MeshReport             (what the job result says)
 //!                          └──▶ render                         (pictures: turntable, tests)
 //! ```

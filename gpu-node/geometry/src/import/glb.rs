@@ -4,28 +4,11 @@
 //! file does not have (sparse accessors, strides, external buffers, several primitives) is refused by name.
 
 use serde_json::Value;
-use thiserror::Error;
 
+use super::ImportError;
 use crate::container::{CHUNK_BINARY, CHUNK_JSON, FLOAT, MAGIC, UNSIGNED_INT, UNSIGNED_SHORT};
-use crate::mesh::{Mesh, MeshError};
+use crate::mesh::Mesh;
 use crate::model::{EncodedImage, ImageFormat, Model};
-
-/// A file that is no GLB of ours.
-#[derive(Debug, Error)]
-pub enum ImportError {
-    /// Header, chunks or a range that leads out of the file.
-    #[error("the file is no GLB, or is cut short: {0}")]
-    Container(&'static str),
-    /// The description is no JSON.
-    #[error("cannot read the description of the model")]
-    Json(#[from] serde_json::Error),
-    /// Something that our files do not have.
-    #[error("not supported: {0}")]
-    Unsupported(&'static str),
-    /// The values are not those of a mesh.
-    #[error("the values are not those of a mesh")]
-    Mesh(#[from] MeshError),
-}
 
 /// Reads a GLB file.
 ///

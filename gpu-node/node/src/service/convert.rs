@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orfeas_geometry::export::{ExportError, glb, obj, ply, stl};
-use orfeas_geometry::import::{ImportError, read_glb};
+use orfeas_geometry::import::{ImportError, read_glb, read_obj, read_ply, read_stl};
 use orfeas_protocol::options::ModelFormat;
 use orfeas_protocol::problem::{Code, Problem};
 use orfeas_protocol::subjects::results_object;
@@ -76,7 +76,7 @@ pub(crate) async fn convert(
     job: &Job,
     request: ConvertRequest,
 ) -> Result<Converted, Problem> {
-    check(job, request.format)?;
+    let from = check(job, request.format)?;
     let name = results_object(job.id, request.format);
     let store = &node.bus.results;
     let failed = |error: ObjectError| store_problem(&error);
@@ -93,7 +93,7 @@ pub(crate) async fn convert(
     let work = tokio::task::spawn_blocking(move || {
         // The place is held by the work, which nobody can stop, and not by the caller's patience.
         let _place = place;
-        write(&model, format)
+        write(&model, from, format)
     });
     let file = match timeout(CONVERT_LIMIT, work).await {
         Ok(Ok(Ok(file))) => Bytes::from(file),
@@ -117,22 +117,19 @@ pub(crate) async fn convert(
     })
 }
 
-/// Whether the job has a result that can be converted.
-fn check(job: &Job, format: ModelFormat) -> Result<(), Problem> {
+/// The format of the job's result, if it has one that can be converted.
+fn check(job: &Job, format: ModelFormat) -> Result<ModelFormat, Problem> {
     let Some(result) = job.result.as_ref().filter(|_| job.status == JobStatus::Completed) else {
         return Err(match job.status.is_terminal() {
             true => Problem::new(Code::JobHasNoResult, format!("the job is {}", job.status.as_str())),
             false => Problem::new(Code::JobNotFinished, "the job has not finished"),
         });
     };
-    if result.media_type == ModelFormat::Glb.media_type() {
-        return Ok(());
-    }
-    let detail = format!(
-        "the result was made as {}, which cannot be converted to {format}; only GLB results can",
-        result.media_type
-    );
-    Err(Problem::new(Code::NotSupported, detail))
+    let made_as = ModelFormat::ALL.into_iter().find(|known| known.media_type() == result.media_type);
+    made_as.ok_or_else(|| {
+        let detail = format!("the result is {}, which cannot be converted to {format}", result.media_type);
+        Problem::new(Code::NotSupported, detail)
+    })
 }
 
 /// What was made before, if its description tells all of it.
@@ -140,9 +137,15 @@ fn made(info: &ObjectInfo, format: ModelFormat) -> Option<Converted> {
     Some(Converted { bytes: info.size, sha256: info.sha256()?, media_type: format.media_type() })
 }
 
-fn write(file: &[u8], format: ModelFormat) -> Result<Vec<u8>, ConvertError> {
-    let model = read_glb(file)?;
-    Ok(match format {
+/// What a format has no place for is gone: an OBJ's texture became the colours of its vertices, an STL has none.
+fn write(file: &[u8], from: ModelFormat, to: ModelFormat) -> Result<Vec<u8>, ConvertError> {
+    let model = match from {
+        ModelFormat::Glb => read_glb(file)?,
+        ModelFormat::Obj => read_obj(file)?,
+        ModelFormat::Ply => read_ply(file)?,
+        ModelFormat::Stl => read_stl(file)?,
+    };
+    Ok(match to {
         ModelFormat::Glb => glb(&model)?,
         ModelFormat::Obj => obj(&model)?,
         ModelFormat::Ply => ply(&model)?,
@@ -183,20 +186,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_glb_becomes_each_format_with_all_its_faces() {
-        let stored = glb(&tetrahedron()).unwrap();
-        let obj = String::from_utf8(write(&stored, ModelFormat::Obj).unwrap()).unwrap();
-        assert_eq!(obj.lines().filter(|line| line.starts_with("f ")).count(), 4);
-        let stl = write(&stored, ModelFormat::Stl).unwrap();
-        assert_eq!((stl.len(), &stl[80..84]), (84 + 4 * 50, &[4, 0, 0, 0][..]));
-        assert!(write(&stored, ModelFormat::Ply).unwrap().starts_with(b"ply\n"));
-        assert_eq!(read_glb(&write(&stored, ModelFormat::Glb).unwrap()).unwrap().mesh.triangles().len(), 4);
+    fn a_stored_model_becomes_each_format_with_all_its_faces() {
+        let glb = glb(&tetrahedron()).unwrap();
+        for from in ModelFormat::ALL {
+            let stored = write(&glb, ModelFormat::Glb, from).unwrap();
+            let to = |format| write(&stored, from, format).unwrap();
+            let obj = String::from_utf8(to(ModelFormat::Obj)).unwrap();
+            assert_eq!(obj.lines().filter(|line| line.starts_with("f ")).count(), 4, "{from}");
+            let stl = to(ModelFormat::Stl);
+            assert_eq!((stl.len(), &stl[80..84]), (84 + 4 * 50, &[4, 0, 0, 0][..]), "{from}");
+            assert!(to(ModelFormat::Ply).starts_with(b"ply\n"), "{from}");
+            let read = read_glb(&to(ModelFormat::Glb)).unwrap().mesh;
+            assert_eq!((read.triangles().len(), read.positions().len()), (4, 4), "{from}");
+        }
     }
 
     #[test]
-    fn what_is_no_glb_is_an_error_and_no_panic() {
-        for bad in [&b""[..], b"glTF", &[0; 64]] {
-            assert!(matches!(write(bad, ModelFormat::Obj), Err(ConvertError::Read(_))));
+    fn what_is_no_model_is_an_error_and_no_panic() {
+        for from in ModelFormat::ALL {
+            for bad in [&b"glTF"[..], &[0; 64], &[0xff; 100]] {
+                let outcome = write(bad, from, ModelFormat::Glb);
+                assert!(matches!(outcome, Err(ConvertError::Read(_))), "{from}: {outcome:?}");
+            }
         }
     }
 }
