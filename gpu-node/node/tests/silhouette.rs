@@ -236,3 +236,44 @@ async fn every_good_picture_of_the_corpus_becomes_one_sound_solid() {
         assert!((0.02..0.6).contains(&depth), "{name}: neither a wafer nor a balloon: {depth}");
     }
 }
+
+/// A JPEG of a red square on blue whose EXIF block, XMP packet and comment all hold `secret`.
+fn jpeg_with_metadata(secret: &str) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(96, 96, |x, y| {
+        let inside = (24..72).contains(&x) && (20..76).contains(&y);
+        if inside { image::Rgb([200, 40, 30]) } else { image::Rgb([60, 90, 160]) }
+    });
+    let mut plain = Cursor::new(Vec::new());
+    picture.write_to(&mut plain, ImageFormat::Jpeg).unwrap();
+    let plain = plain.into_inner();
+    // Little-endian TIFF: the artist, whose text lies behind the directory.
+    let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x3b\x01\x02\0".to_vec();
+    exif.extend(u32::try_from(secret.len() + 1).unwrap().to_le_bytes());
+    exif.extend(26u32.to_le_bytes());
+    exif.extend([0; 4]);
+    exif.extend(secret.bytes().chain([0]));
+    let xmp = format!("http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>{secret}</x:xmpmeta>").into_bytes();
+    let mut file = plain[..2].to_vec();
+    for (marker, body) in [(0xe1, exif), (0xe1, xmp), (0xfe, secret.as_bytes().to_vec())] {
+        file.extend([0xff, marker]);
+        file.extend(u16::try_from(body.len() + 2).unwrap().to_be_bytes());
+        file.extend(body);
+    }
+    file.extend_from_slice(&plain[2..]);
+    file
+}
+
+#[tokio::test]
+async fn nothing_that_a_picture_says_about_its_maker_is_in_the_model() {
+    let secret = "Jane-Doe-52.5200N-13.4050E";
+    let picture = jpeg_with_metadata(secret);
+    let holds = |file: &[u8]| file.windows(secret.len()).any(|window| window == secret.as_bytes());
+    assert!(holds(&picture));
+    for format in ModelFormat::ALL {
+        let options = JobOptions { format, target_faces: Some(500), ..fast() };
+        let file = generate(picture.clone(), options).await.unwrap().file;
+        assert!(!holds(&file), "{format}");
+        let has_exif = file.windows(6).any(|window| window == b"Exif\0\0");
+        assert!(!has_exif, "{format}");
+    }
+}
