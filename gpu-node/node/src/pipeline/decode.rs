@@ -1,8 +1,9 @@
 //! The `decode` stage: file bytes to an upright picture of working size.
 
-use std::io::Cursor;
+use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, Limits};
 
 use super::PipelineError;
 use super::raster::{self, Raster};
@@ -28,25 +29,84 @@ pub(crate) struct Picture {
 /// # Errors
 /// [`PipelineError::InvalidImage`] when the decoder refuses the file or it exceeds the limits; what `tick` answers.
 pub(crate) fn decode(file: &[u8], tick: &mut Tick<'_>) -> Result<Picture, PipelineError> {
-    let invalid = |error: image::ImageError| PipelineError::InvalidImage(error.to_string());
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(SOURCE_SIDE_MAX);
-    limits.max_image_height = Some(SOURCE_SIDE_MAX);
-    limits.max_alloc = Some(DECODE_BYTES_MAX);
-    let mut reader = ImageReader::new(Cursor::new(file))
-        .with_guessed_format()
-        .map_err(|error| PipelineError::InvalidImage(error.to_string()))?;
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(invalid)?;
-    // A picture with a damaged EXIF block is shown as it is stored, as browsers do.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    tick(0.1)?;
-    // The decoders cannot be stopped within: the largest picture that the checks let through takes a second.
-    let mut image = DynamicImage::from_decoder(decoder).map_err(invalid)?;
+    let mut stopped = None;
+    let decoded = decoded(AskingReader { file, position: 0, unasked: 0, tick, stopped: &mut stopped });
+    if let Some(stopped) = stopped {
+        return Err(stopped);
+    }
+    let (mut image, orientation) = decoded.map_err(|error| PipelineError::InvalidImage(error.to_string()))?;
     tick(0.6)?;
     image.apply_orientation(orientation);
     tick(0.7)?;
     Ok(Picture { colour: scaled_down(image) })
+}
+
+fn decoded(file: AskingReader<'_, '_, '_>) -> ImageResult<(DynamicImage, Orientation)> {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SOURCE_SIDE_MAX);
+    limits.max_image_height = Some(SOURCE_SIDE_MAX);
+    limits.max_alloc = Some(DECODE_BYTES_MAX);
+    let mut reader = ImageReader::new(file).with_guessed_format()?;
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder()?;
+    // A picture with a damaged EXIF block is shown as it is stored, as browsers do.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    Ok((DynamicImage::from_decoder(decoder)?, orientation))
+}
+
+/// The file for a decoder, which asks on its way whether to go on. PNG is decoded as it is read, so it stops where the
+/// answer is no. JPEG and WebP are read whole before they are decoded: the largest picture that the upload checks let
+/// through takes about a second then.
+struct AskingReader<'f, 't, 'u> {
+    file: &'f [u8],
+    position: usize,
+    /// Bytes since the last question.
+    unasked: usize,
+    tick: &'t mut Tick<'u>,
+    /// The answer that was no.
+    stopped: &'t mut Option<PipelineError>,
+}
+
+/// Bytes between two questions: at most a few milliseconds of decoding, as pictures compress.
+const BYTES_PER_TICK: usize = 1 << 14;
+
+impl BufRead for AskingReader<'_, '_, '_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.unasked >= BYTES_PER_TICK {
+            self.unasked = 0;
+            let done = self.position as f32 / self.file.len().max(1) as f32;
+            if let Err(stopped) = (self.tick)(0.6 * done.min(1.0)) {
+                *self.stopped = Some(stopped);
+                return Err(io::Error::other("the job is cancelled"));
+            }
+        }
+        let rest = self.file.get(self.position..).unwrap_or_default();
+        Ok(rest.get(..BYTES_PER_TICK).unwrap_or(rest))
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.position += bytes;
+        self.unasked += bytes;
+    }
+}
+
+impl Read for AskingReader<'_, '_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?.read(buffer)?;
+        self.consume(bytes);
+        Ok(bytes)
+    }
+}
+
+impl Seek for AskingReader<'_, '_, '_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = Cursor::new(self.file).seek(match to {
+            SeekFrom::Current(by) => SeekFrom::Start((self.position as u64).saturating_add_signed(by)),
+            absolute => absolute,
+        })?;
+        self.position = usize::try_from(position).unwrap_or(usize::MAX);
+        Ok(position)
+    }
 }
 
 fn scaled_down(image: DynamicImage) -> Raster<[u8; 4]> {
@@ -128,6 +188,29 @@ mod tests {
                 a == 0 || (r.abs_diff(10) < 2 && g.abs_diff(200) < 2 && b.abs_diff(30) < 2),
                 "{r} {g} {b} {a}"
             );
+        }
+    }
+
+    #[test]
+    fn a_png_stops_where_the_job_is_cancelled() {
+        // Noise, so that the file has a size.
+        let noise = |x: u32, y: u32| (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503)).to_le_bytes();
+        let file = png(512, 256, noise, None);
+        let mut looks = 0;
+        decode(&file, &mut |_| {
+            looks += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert!(looks > file.len() / BYTES_PER_TICK, "{looks} looks at {} bytes", file.len());
+        for stop_at in [1, looks / 2, looks] {
+            let mut asked = 0;
+            let outcome = decode(&file, &mut |_| {
+                asked += 1;
+                if asked >= stop_at { Err(PipelineError::Cancelled) } else { Ok(()) }
+            });
+            assert!(matches!(outcome, Err(PipelineError::Cancelled)), "{outcome:?}");
+            assert_eq!(asked, stop_at);
         }
     }
 
