@@ -45,7 +45,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The ball, seen from four sides: each file with a digest of its own.
 fn sides() -> [(&'static str, Vec<u8>); 4] {
-    [("left", 1), ("front", 2), ("right", 3), ("back", 4)].map(|(side, marker)| (side, pictures::png(96, marker)))
+    [("left", 1), ("front", 2), ("right", 3), ("back", 4)]
+        .map(|(side, marker)| (side, pictures::png(96, marker)))
 }
 
 async fn stored_options(stack: &Stack, id: &str) -> Value {
@@ -97,8 +98,10 @@ async fn a_form_of_four_sides_becomes_a_model_that_saw_them_all() {
     // The same sides by their digests are the same job.
     let by_digest = [("left_sha256", left), ("right_sha256", right), ("back_sha256", back)]
         .map(|(option, picture)| (option, hex(picture)));
-    let options: Vec<_> =
-        OPTIONS.into_iter().chain(by_digest.iter().map(|(option, digest)| (*option, digest.as_str()))).collect();
+    let options: Vec<_> = OPTIONS
+        .into_iter()
+        .chain(by_digest.iter().map(|(option, digest)| (*option, digest.as_str())))
+        .collect();
     let again = client.submit_png(front.clone(), &options).await;
     let again = client.job_ended(again["id"].as_str().unwrap()).await;
     assert_eq!(again["result"]["sha256"], of_four["result"]["sha256"]);

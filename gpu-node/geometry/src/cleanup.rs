@@ -35,11 +35,7 @@ pub fn clean(mesh: &Mesh, options: &CleanOptions) -> Mesh {
 ///
 /// # Errors
 /// The watch's.
-pub fn clean_watched<E>(
-    mesh: &Mesh,
-    options: &CleanOptions,
-    watch: &mut Watch<'_, E>,
-) -> Result<Mesh, E> {
+pub fn clean_watched<E>(mesh: &Mesh, options: &CleanOptions, watch: &mut Watch<'_, E>) -> Result<Mesh, E> {
     let proper = without_defects(mesh, &mut part(watch, 0.0, 0.4))?;
     let parts = Parts::of(&proper, &mut part(watch, 0.4, 0.9))?;
     watch(0.9)?;

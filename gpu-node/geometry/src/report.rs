@@ -54,8 +54,7 @@ impl MeshReport {
         watch(0.0)?;
         let welded = weld(mesh);
         let triangles = &welded.triangles;
-        let half_edges =
-            HalfEdges::new_watched(triangles, welded.vertices, &mut part(watch, 0.3, 0.6))?;
+        let half_edges = HalfEdges::new_watched(triangles, welded.vertices, &mut part(watch, 0.3, 0.6))?;
         let fans = half_edges.fans_watched(triangles, &mut part(watch, 0.6, 0.8))?;
         watch(0.8)?;
         let used = used_vertices(triangles, welded.vertices);

@@ -71,7 +71,8 @@ async fn main() -> anyhow::Result<()> {
     picture.write_to(&mut file, ImageFormat::Png)?;
     let image = Bytes::from(file.into_inner());
     let models = miniature()?;
-    let config = InferenceConfig { models_folder: Some(models.path().to_owned()), ..InferenceConfig::default() };
+    let config =
+        InferenceConfig { models_folder: Some(models.path().to_owned()), ..InferenceConfig::default() };
     let inference = Inference::start(config)?;
     measure(&inference, "silhouette", &image, &JobOptions::default()).await?;
     let tangle = JobOptions { quality: Some(5), steps: Some(8), ..JobOptions::default() };

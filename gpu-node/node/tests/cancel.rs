@@ -89,7 +89,8 @@ async fn check(inference: &Inference, family: &str, options: &JobOptions) {
 #[tokio::test]
 async fn each_stage_of_a_silhouette_stops_at_its_next_look() {
     let inference = Inference::start(InferenceConfig::default()).unwrap();
-    let options = JobOptions { quality: Some(1), steps: Some(20), target_faces: Some(2000), ..JobOptions::default() };
+    let options =
+        JobOptions { quality: Some(1), steps: Some(20), target_faces: Some(2000), ..JobOptions::default() };
     check(&inference, "silhouette", &options).await;
 }
 
@@ -98,8 +99,10 @@ async fn each_stage_of_a_neural_model_stops_at_its_next_look() {
     let miniature = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nets/tests/golden/mini_checkpoint");
     let models = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(miniature.canonicalize().unwrap(), models.path().join("hunyuan3d-2")).unwrap();
-    let config = InferenceConfig { models_folder: Some(models.path().to_owned()), ..InferenceConfig::default() };
+    let config =
+        InferenceConfig { models_folder: Some(models.path().to_owned()), ..InferenceConfig::default() };
     let inference = Inference::start(config).unwrap();
-    let options = JobOptions { quality: Some(1), steps: Some(3), target_faces: Some(2000), ..JobOptions::default() };
+    let options =
+        JobOptions { quality: Some(1), steps: Some(3), target_faces: Some(2000), ..JobOptions::default() };
     check(&inference, "hunyuan3d-2", &options).await;
 }

@@ -30,7 +30,9 @@ pub fn read_ply(file: &[u8]) -> Result<Model, ImportError> {
     let positions = vertices.chunks_exact(vertex_bytes).map(position).collect();
     let colours = match header.has_colours {
         // They stand last.
-        true => vertices.chunks_exact(vertex_bytes).filter_map(|vertex| vertex.last_chunk().copied()).collect(),
+        true => {
+            vertices.chunks_exact(vertex_bytes).filter_map(|vertex| vertex.last_chunk().copied()).collect()
+        }
         false => Vec::new(),
     };
     let mut triangles = Vec::with_capacity(header.faces);

@@ -14,8 +14,7 @@ const TRIANGLE_BYTES: usize = 50;
 /// It is damaged.
 pub fn read_stl(file: &[u8]) -> Result<Model, ImportError> {
     let early = ImportError::Container("the header ends early");
-    let (count, triangles) =
-        file.get(HEADER_BYTES..).and_then(<[u8]>::split_first_chunk).ok_or(early)?;
+    let (count, triangles) = file.get(HEADER_BYTES..).and_then(<[u8]>::split_first_chunk).ok_or(early)?;
     let count = u32::from_le_bytes(*count) as usize;
     if count.checked_mul(TRIANGLE_BYTES) != Some(triangles.len()) {
         return Err(ImportError::Container("there are not as many triangles as it says"));

@@ -61,7 +61,15 @@ fn damaged_files_are_refused_wherever_they_are_cut() {
 
 #[test]
 fn what_our_files_do_not_have_is_refused() {
-    for text in ["v 0 0\n", "v 0 0 0\nf 1 1 1 1\n", "f 0 1 2\n", "f 1 2\n", "v 0 0 0\nf 1 2 3\n", "usemtl x\n", "v a b c\n"] {
+    for text in [
+        "v 0 0\n",
+        "v 0 0 0\nf 1 1 1 1\n",
+        "f 0 1 2\n",
+        "f 1 2\n",
+        "v 0 0 0\nf 1 2 3\n",
+        "usemtl x\n",
+        "v a b c\n",
+    ] {
         assert!(read_obj(text.as_bytes()).is_err(), "{text:?}");
     }
     assert!(read_obj(b"\xff\xfe").is_err());

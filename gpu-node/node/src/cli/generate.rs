@@ -17,8 +17,8 @@ use orfeas_protocol::options::{ModelFormat, RequestOptions};
 use orfeas_torch::DeviceChoice;
 
 use crate::pipeline::{
-    self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, NeuralConfig, Offload,
-    Settings, Side, Views,
+    self, Generated, GenerationRequest, Inference, InferenceConfig, Monitor, NeuralConfig, Offload, Settings,
+    Side, Views,
 };
 
 /// Width of the bar on a terminal.

@@ -89,8 +89,7 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     }
     let types: Vec<&str> = summary.types.keys().map(String::as_str).collect();
     println!("  types        {}", types.join(", "));
-    let job =
-        Job { batch: 1, views: 1, views_at_once: 1, resolution: 256, chunk_points: CPU_CHUNK_POINTS };
+    let job = Job { batch: 1, views: 1, views_at_once: 1, resolution: 256, chunk_points: CPU_CHUNK_POINTS };
     for (name, device) in [("cpu", Device::Cpu), ("accelerator", Device::Cuda(0))] {
         let kind = default_kind(device);
         let footprint = Footprint::of(&model, device, kind, &job);

@@ -212,11 +212,7 @@ fn resolution(preset: Preset) -> i64 {
 }
 
 /// The decoded field as the later stages take it: outside on the cube's faces, where a subject would be cut off.
-fn closed(
-    volume: &volume::Volume,
-    scale: Scale,
-    steps: &mut Steps<'_, '_>,
-) -> Result<Volume, PipelineError> {
+fn closed(volume: &volume::Volume, scale: Scale, steps: &mut Steps<'_, '_>) -> Result<Volume, PipelineError> {
     let samples = attempt(|| Vec::<f32>::try_from(volume.logits.to_device(Device::Cpu).view(-1)))?;
     let mut samples = samples.map_err(|error| PipelineError::Tensor(error.to_string()))?;
     let side = volume.resolution() as usize + 1;

@@ -50,7 +50,8 @@ impl Cells {
             }
         }
         let dims = [0, 1, 2].map(|axis| {
-            let extent = if points.is_empty() { 0.0 } else { f64::from(greatest[axis]) - f64::from(least[axis]) };
+            let extent =
+                if points.is_empty() { 0.0 } else { f64::from(greatest[axis]) - f64::from(least[axis]) };
             (extent / size).floor() as i64 + 1
         });
         let cells = dims.iter().product::<i64>().unsigned_abs() as usize;
@@ -71,7 +72,8 @@ impl Cells {
     }
 
     fn cell_of(&self, point: &[f32; 3]) -> [i64; 3] {
-        [0, 1, 2].map(|axis| ((f64::from(point[axis]) - f64::from(self.least[axis])) / self.size).floor() as i64)
+        [0, 1, 2]
+            .map(|axis| ((f64::from(point[axis]) - f64::from(self.least[axis])) / self.size).floor() as i64)
     }
 
     fn index(&self, cell: [i64; 3]) -> Option<usize> {
@@ -113,7 +115,8 @@ impl Cells {
     /// The distance to the nearest point of one cell.
     fn within(&self, place: usize, point: &[f32; 3]) -> f64 {
         let range = self.starts[place] as usize..self.starts[place + 1] as usize;
-        let squared = |other: &[f32; 3]| point.iter().zip(other).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let squared =
+            |other: &[f32; 3]| point.iter().zip(other).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
         self.points[range].iter().map(squared).fold(f64::INFINITY, f64::min).sqrt()
     }
 }
