@@ -87,9 +87,10 @@ pub(super) async fn check(
             views.push((side, view.sha256));
             new_objects.extend(new_object);
         }
-        Ok((input, views, beside))
-    };
-    match outcome.await {
+        Ok::<_, Failure>((input, views, beside))
+    }
+    .await;
+    match outcome {
         Ok((input, views, beside)) => Ok((Accepted { input, views, new_objects }, beside)),
         Err(failure) => {
             abandon(edge, bus, new_objects).await;
