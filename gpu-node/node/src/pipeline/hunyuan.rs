@@ -24,7 +24,7 @@ use tch::{Device, Tensor};
 
 use super::family::{Family, Shape, Subject, Volume};
 use super::models::HUNYUAN_FAMILY;
-use super::stage::Steps;
+use super::stage::{Steps, Tick};
 use super::{PipelineError, Settings, Side};
 
 pub(super) use source::HunyuanSource;
@@ -85,7 +85,7 @@ impl Loaded {
         } else {
             Scale::Exact
         };
-        Ok(Shape { volume: closed(&volume, scale, steps)?, projection: None })
+        Ok(Shape { volume: closed(&volume, scale, &mut |done| steps.advance(done))?, projection: None })
     }
 
     /// The pictures of the subject's sides go through the encoder as many at a time as share a pass.
@@ -212,13 +212,13 @@ fn resolution(preset: Preset) -> i64 {
 }
 
 /// The decoded field as the later stages take it: outside on the cube's faces, where a subject would be cut off.
-fn closed(volume: &volume::Volume, scale: Scale, steps: &mut Steps<'_, '_>) -> Result<Volume, PipelineError> {
+fn closed(volume: &volume::Volume, scale: Scale, tick: &mut Tick<'_>) -> Result<Volume, PipelineError> {
     let samples = attempt(|| Vec::<f32>::try_from(volume.logits.to_device(Device::Cpu).view(-1)))?;
     let mut samples = samples.map_err(|error| PipelineError::Tensor(error.to_string()))?;
     let side = volume.resolution() as usize + 1;
     let on_face = |index: usize| index == 0 || index + 1 == side;
     for (x, slice) in samples.chunks_exact_mut(side * side).enumerate() {
-        steps.advance(1.0)?;
+        tick(1.0)?;
         for (i, sample) in slice.iter_mut().enumerate() {
             if on_face(x) || on_face(i / side) || on_face(i % side) {
                 *sample = sample.min(-f32::EPSILON);
@@ -257,7 +257,7 @@ mod tests {
     fn the_cube_is_closed_and_keeps_its_place() {
         let logits = Tensor::ones([5, 5, 5], (Kind::Float, Device::Cpu));
         let field = volume::Volume { logits, bound: 1.0, evaluated_points: 0 };
-        let volume = closed(&field, Scale::Exact).unwrap();
+        let volume = closed(&field, Scale::Exact, &mut |_| Ok(())).unwrap();
         assert_eq!((volume.dims, volume.origin, volume.spacing), ([5; 3], [-1.0; 3], 0.5));
         let inside = volume.samples.iter().filter(|&&sample| sample > 0.0).count();
         assert_eq!(inside, 27);
