@@ -321,6 +321,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::Unwatched;
     use crate::weights::Prefixed;
 
     fn golden() -> WeightsFile {
@@ -354,7 +355,7 @@ mod tests {
         let net = load(&folder.path().join("u2netp.safetensors"), Device::Cpu).unwrap();
         let picture =
             Tensor::arange(3 * 64 * 64, (Kind::Float, Device::Cpu)).view([3, 64, 64]).remainder(251);
-        let coverage = coverage(&net, &picture).unwrap();
+        let coverage = coverage(&net, &picture, &mut Unwatched).unwrap();
         assert_eq!(coverage.size(), [64, 64]);
         assert_eq!((coverage.min().double_value(&[]), coverage.max().double_value(&[])), (0.0, 1.0));
     }
