@@ -49,9 +49,11 @@ impl Cells {
                 greatest[axis] = greatest[axis].max(point[axis]);
             }
         }
+        if points.is_empty() {
+            (least, greatest) = ([0.0; 3], [0.0; 3]);
+        }
         let dims = [0, 1, 2].map(|axis| {
-            let extent =
-                if points.is_empty() { 0.0 } else { f64::from(greatest[axis]) - f64::from(least[axis]) };
+            let extent = f64::from(greatest[axis]) - f64::from(least[axis]);
             (extent / size).floor() as i64 + 1
         });
         let cells = dims.iter().product::<i64>().unsigned_abs() as usize;
