@@ -1,4 +1,4 @@
-"""The denoiser and the shape decoder in plain PyTorch, from the architecture notes: what our networks are timed beside.
+"""The picture encoder, the denoiser and the shape decoder in plain PyTorch, from the architecture notes: what our networks are timed beside.
 
 Weights are a dictionary under the published state-dict keys. Everything is evaluated as the published pipeline does:
 guidance as a batch of two, the context projected at each step, the field's keys and values computed for each chunk.
@@ -20,6 +20,29 @@ def norm(w, key, x, eps=1e-6):
 
 def plain_norm(x):
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+# ---------------------------------------------------------------- the picture encoder
+
+
+def encode(w, pixels, heads, layers, patch=14):
+    """DINOv2 with the gated feed-forward layer, at the picture size that its positions were trained for."""
+    weight, bias = (w[f"embeddings.patch_embeddings.projection.{name}"] for name in ("weight", "bias"))
+    patches = F.conv2d(pixels, weight, bias, stride=patch).flatten(2).transpose(1, 2)
+    x = torch.cat((w["embeddings.cls_token"].expand(len(pixels), -1, -1), patches), 1)
+    x = x + w["embeddings.position_embeddings"]
+    for i in range(layers):
+        key = f"encoder.layer.{i}"
+        y = norm(w, f"{key}.norm1", x)
+        q, k, v = (
+            linear(w, f"{key}.attention.attention.{name}", y).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for name in ("query", "key", "value")
+        )
+        attended = linear(w, f"{key}.attention.output.dense", attend(q, k, v))
+        x = x + attended * w[f"{key}.layer_scale1.lambda1"]
+        gate, value = linear(w, f"{key}.mlp.weights_in", norm(w, f"{key}.norm2", x)).chunk(2, -1)
+        x = x + linear(w, f"{key}.mlp.weights_out", F.silu(gate) * value) * w[f"{key}.layer_scale2.lambda1"]
+    return norm(w, "layernorm", x)
 
 
 # ---------------------------------------------------------------- the denoiser
@@ -74,7 +97,7 @@ def single_block(w, key, x, vec, heads):
 
 
 def velocity(w, x, t, context, heads, depth, single):
-    frequencies = torch.exp(-math.log(1000) * torch.arange(128, dtype=torch.float32) / 128)
+    frequencies = torch.exp(-math.log(1000) * torch.arange(128, dtype=torch.float32, device=t.device) / 128)
     angles = 1000 * t[:, None].float() * frequencies
     embedding = torch.cat((angles.cos(), angles.sin()), -1).to(x.dtype)
     vec = linear(w, "time_in.out_layer", F.silu(linear(w, "time_in.in_layer", embedding)))
@@ -91,7 +114,7 @@ def velocity(w, x, t, context, heads, depth, single):
 def guided_step(w, x, context, heads, depth, single, t=0.25, guidance=5.0, length=0.02):
     both = torch.cat((context, torch.zeros_like(context)))
     conditioned, unconditioned = velocity(
-        w, torch.cat((x, x)), torch.full((2,), t), both, heads, depth, single
+        w, torch.cat((x, x)), torch.full((2,), t, device=x.device), both, heads, depth, single
     ).chunk(2)
     return x + length * (unconditioned + guidance * (conditioned - unconditioned))
 
@@ -118,7 +141,7 @@ def decode(w, latents, heads, layers):
 
 def logits(w, tokens, points, heads, octaves=8):
     key = "geo_decoder.cross_attn_decoder"
-    frequencies = 2.0 ** torch.arange(octaves, dtype=torch.float32)
+    frequencies = 2.0 ** torch.arange(octaves, dtype=torch.float32, device=points.device)
     angles = (points[..., None] * frequencies).flatten(-2)
     features = torch.cat((points, angles.sin(), angles.cos()), -1).to(tokens.dtype)
     x = linear(w, "geo_decoder.query_proj", features)
@@ -131,7 +154,7 @@ def logits(w, tokens, points, heads, octaves=8):
 
 
 def dense_grid(w, tokens, heads, resolution, bound=1.01, chunk=8000):
-    axis = torch.linspace(-bound, bound, resolution + 1)
+    axis = torch.linspace(-bound, bound, resolution + 1, device=tokens.device)
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).view(1, -1, 3)
     parts = [logits(w, tokens, part, heads) for part in points.split(chunk, 1)]
     side = resolution + 1

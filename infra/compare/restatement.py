@@ -39,9 +39,9 @@ def flat(tree, prefix=""):
             yield f"{prefix}{key}", value
 
 
-def dit_weights(width=512, channels=64, context=1024, ratio=4):
+def dit_weights(width=512, heads=HEADS, depth=DEPTH, single=SINGLE, channels=64, context=1024, ratio=4):
     def qk_norm():
-        return {name: {"scale": 1 + 0.2 * torch.randn(width // HEADS)} for name in ("query_norm", "key_norm")}
+        return {name: {"scale": 1 + 0.2 * torch.randn(width // heads)} for name in ("query_norm", "key_norm")}
 
     def stream(name):
         return {
@@ -54,7 +54,7 @@ def dit_weights(width=512, channels=64, context=1024, ratio=4):
         "latent_in": matrix(width, channels),
         "cond_in": matrix(width, context),
         "time_in": {"in_layer": matrix(width, 256), "out_layer": matrix(width, width)},
-        "double_blocks": {str(i): stream("img") | stream("txt") for i in range(DEPTH)},
+        "double_blocks": {str(i): stream("img") | stream("txt") for i in range(depth)},
         "single_blocks": {
             str(i): {
                 "linear1": matrix((3 + ratio) * width, width),
@@ -62,7 +62,7 @@ def dit_weights(width=512, channels=64, context=1024, ratio=4):
                 "norm": qk_norm(),
                 "modulation": {"lin": matrix(3 * width, width)},
             }
-            for i in range(SINGLE)
+            for i in range(single)
         },
         "final_layer": {"linear": matrix(channels, width), "adaLN_modulation": {"1": matrix(2 * width, width)}},
     }

@@ -48,7 +48,7 @@ impl Footprint {
     /// For a device and the type in which it computes.
     pub fn of(checkpoint: &Checkpoint, device: Device, kind: Kind, job: &Job) -> Self {
         let weights = |component: &str| component_bytes(checkpoint, component, device, kind);
-        let config = &checkpoint.config;
+        let [encoding, denoising, decoding] = values_bytes(&checkpoint.config, kind, job);
         let element = kind.elt_size_in_bytes() as u64;
         // A layer whose weight is mapped in another type is converted for as long as it runs.
         let converted = if device == Device::Cpu { largest_matrix(checkpoint) * element } else { 0 };
@@ -56,9 +56,9 @@ impl Footprint {
             conditioner: weights("conditioner"),
             denoiser: weights("model"),
             vae: weights("vae"),
-            encoding: encoding_values(config, job) * element + converted,
-            denoising: denoising_values(config, kind, job) * element + converted,
-            decoding: decoding_bytes(config, kind, job),
+            encoding: encoding + converted,
+            denoising: denoising + converted,
+            decoding,
         }
     }
 
@@ -89,6 +89,16 @@ impl Footprint {
     pub fn residence(&self, free_bytes: u64) -> Residence {
         if self.peak(Residence::Together) <= free_bytes { Residence::Together } else { Residence::InTurn }
     }
+}
+
+/// Intermediate values of the picture encoder, of a denoising step, and of the shape decoder with the grid.
+pub(crate) fn values_bytes(config: &Config, kind: Kind, job: &Job) -> [u64; 3] {
+    let element = kind.elt_size_in_bytes() as u64;
+    [
+        encoding_values(config, job) * element,
+        denoising_values(config, kind, job) * element,
+        decoding_bytes(config, kind, job),
+    ]
 }
 
 fn is_used(component: &str, key: &str) -> bool {

@@ -1,9 +1,11 @@
 //! Whole models of the published sizes on an accelerator, on random weights.
 
-use super::median;
+use super::{GUIDANCE_SCALE, TIME, median};
 use crate::checkpoint::Networks;
 use crate::config::Config;
-use crate::sampling::{Denoiser, noise};
+use crate::footprint::{self, Job};
+use crate::geo_decoder::Field;
+use crate::sampling::{Denoiser, Start, noise, sample};
 use crate::synthetic::Synthetic;
 use crate::volume::{self, DEFAULT_BOUND, Method, Request, chunk_points};
 use crate::watch::Unwatched;
@@ -12,6 +14,13 @@ use orfeas_torch::{attempt, memory};
 use serde::Serialize;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
+
+/// Denoising steps of a whole run.
+const STEPS: u32 = 50;
+/// Cells to a side in a whole run.
+const RESOLUTION: i64 = 256;
+/// Cells to a side in the finest preset.
+const FINEST: i64 = 384;
 
 /// Times and memory of one model in one type.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,10 +39,15 @@ pub struct DeviceReport {
     pub tokens_seconds: f64,
     /// Seconds to decode a grid coarse to fine, by its cells to a side.
     pub decode_seconds: Vec<(i64, f64)>,
+    /// Seconds from a prepared picture to the grid of the balanced preset: encoding, [`STEPS`] steps, tokens, and
+    /// [`RESOLUTION`] cells to a side.
+    pub whole_seconds: f64,
     /// Points of the field evaluated at once.
     pub chunk_points: i64,
     /// Device memory of the weights.
     pub weights_bytes: u64,
+    /// The most device memory that the footprint says.
+    pub estimated_peak_bytes: u64,
     /// The most device memory that tensors took.
     pub peak_allocated_bytes: u64,
     /// The most that the allocator held.
@@ -67,8 +81,8 @@ pub fn device(
 
     let latents = noise(1, &[1, config.vae.num_latents, config.vae.embed_dim])?;
     let latents = attempt(|| latents.to_device(device).to_kind(kind))?;
-    let velocity = attempt(|| networks.denoiser.prepare(&context, 5.0))?;
-    let step = || Ok(attempt(|| drop(velocity(&latents, 0.25)))?);
+    let velocity = attempt(|| networks.denoiser.prepare(&context, GUIDANCE_SCALE))?;
+    let step = || Ok(attempt(|| drop(velocity(&latents, TIME)))?);
     timed(device, step)?;
     let mut steps = Vec::new();
     for _ in 0..reps.max(1) {
@@ -80,22 +94,32 @@ pub fn device(
     let decoded = tokens()?;
     let tokens_seconds = timed(device, || tokens().map(drop))?;
     let field = attempt(|| networks.vae.field(&decoded))?;
-    // Random weights have their surface anywhere: the level is where a tenth of the cube is inside.
-    let level = attempt(|| {
-        let points =
-            Tensor::rand([1, 8192, 3], (Kind::Float, device)) * (2.0 * DEFAULT_BOUND) - DEFAULT_BOUND;
-        field.logits(&points).quantile_scalar(0.9, None, false, "linear").double_value(&[])
-    })?;
     let chunk_points = chunk_points(&field, Some(memory::stats(device)?.free_bytes));
-    let mut decode_seconds = Vec::new();
-    for resolution in [256, 384] {
+    let grid = |field: &Field<'_>, resolution| {
+        let level = level(field)?;
         let method = Method::Hierarchical { min_resolution: 64 };
         let request = Request { bound: DEFAULT_BOUND, resolution, level, chunk_points, method };
-        let decode = || volume::decode(&field, &request, &mut Unwatched).map(drop);
-        decode()?;
-        decode_seconds.push((resolution, timed(device, decode)?));
+        volume::decode(field, &request, &mut Unwatched).map(drop)
+    };
+    let mut decode_seconds = Vec::new();
+    for resolution in [RESOLUTION, FINEST] {
+        grid(&field, resolution)?;
+        decode_seconds.push((resolution, timed(device, || grid(&field, resolution))?));
     }
+    // The schedule's last step has no length, and is left out.
+    let sigmas = config.schedule.sigmas(STEPS + 1);
+    let noise = attempt(|| latents.to_kind(Kind::Float))?;
+    let whole_seconds = timed(device, || {
+        let context = encode()?;
+        let start =
+            Start { noise: &noise, context: &context, sigmas: &sigmas, guidance_scale: GUIDANCE_SCALE };
+        let latents = sample(&networks.denoiser, &start, &mut Unwatched)?;
+        let field = attempt(|| networks.vae.field(&networks.vae.decode(&latents.to_kind(kind))))?;
+        grid(&field, RESOLUTION)
+    })?;
     let stats = memory::stats(device)?;
+    let finest = Job { batch: 1, views: 1, resolution: FINEST, chunk_points };
+    let values = footprint::values_bytes(config, kind, &finest);
     Ok(DeviceReport {
         workload: "gpu",
         model: model.to_owned(),
@@ -104,11 +128,22 @@ pub fn device(
         step_seconds: median(&steps),
         tokens_seconds,
         decode_seconds,
+        whole_seconds,
         chunk_points,
         weights_bytes,
+        estimated_peak_bytes: weights_bytes + values.into_iter().max().unwrap_or(0),
         peak_allocated_bytes: stats.peak_allocated_bytes,
         peak_reserved_bytes: stats.peak_reserved_bytes,
     })
+}
+
+/// Random weights have their surface anywhere: the level is where a tenth of the cube is inside.
+fn level(field: &Field<'_>) -> Result<f64, Error> {
+    Ok(attempt(|| {
+        let points = Tensor::rand([1, 8192, 3], (Kind::Float, field.device()));
+        let points = points * (2.0 * DEFAULT_BOUND) - DEFAULT_BOUND;
+        field.logits(&points).quantile_scalar(0.9, None, false, "linear").double_value(&[])
+    })?)
 }
 
 fn timed(device: Device, work: impl FnOnce() -> Result<(), Error>) -> Result<f64, Error> {

@@ -6,6 +6,7 @@
 
 mod acts;
 mod dead;
+mod device;
 mod exits;
 mod faults;
 mod harness;
