@@ -47,9 +47,9 @@ pub(crate) fn text(job: &Job, file: &Path, file_bytes: u64, stages: &[(String, f
     lines
 }
 
-/// Seconds for each stage, out of the node's metrics (Prometheus text format).
+/// Seconds for each stage, the longest first, out of the node's metrics (Prometheus text format).
 pub(crate) fn stage_seconds(metrics: &str) -> Vec<(String, f64)> {
-    metrics
+    let mut stages: Vec<(String, f64)> = metrics
         .lines()
         .filter_map(|line| {
             let labels = line.strip_prefix(STAGE_METRIC)?.strip_prefix('{')?;
@@ -59,7 +59,9 @@ pub(crate) fn stage_seconds(metrics: &str) -> Vec<(String, f64)> {
             let seconds = value.split(' ').next()?.parse().ok()?;
             Some((stage.to_owned(), seconds))
         })
-        .collect()
+        .collect();
+    stages.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    stages
 }
 
 #[cfg(test)]
@@ -69,9 +71,9 @@ mod tests {
     #[test]
     fn stage_times_are_read_from_prometheus_text() {
         let metrics = "# TYPE orfeas_job_stage_duration_seconds histogram\n\
+            orfeas_job_stage_duration_seconds_sum{stage=\"texture\"} 0.125 1700000000\n\
             orfeas_job_stage_duration_seconds_sum{stage=\"surface\"} 0.25\n\
             orfeas_job_stage_duration_seconds_count{stage=\"surface\"} 1\n\
-            orfeas_job_stage_duration_seconds_sum{stage=\"texture\"} 0.125 1700000000\n\
             orfeas_queue_wait_seconds_sum 3\n";
         assert_eq!(stage_seconds(metrics), [("surface".to_owned(), 0.25), ("texture".to_owned(), 0.125)]);
     }
