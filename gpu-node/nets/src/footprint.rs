@@ -96,7 +96,7 @@ pub(crate) fn values_bytes(config: &Config, kind: Kind, job: &Job) -> [u64; 3] {
     let element = kind.elt_size_in_bytes() as u64;
     [
         encoding_values(config, job) * element,
-        denoising_values(config, kind, job) * element,
+        denoising_values(config, job) * element,
         decoding_bytes(config, kind, job),
     ]
 }
@@ -142,21 +142,19 @@ fn encoding_values(config: &Config, job: &Job) -> u64 {
 }
 
 /// Values while the denoiser's widest block runs.
-fn denoising_values(config: &Config, kind: Kind, job: &Job) -> u64 {
+fn denoising_values(config: &Config, job: &Job) -> u64 {
     let (latents, context) = (config.vae.num_latents, config.conditioner.tokens(job.views));
     let kept = job.batch * (2 * context * config.model.context_width() + 4 * latents * config.vae.embed_dim);
     let block = match &config.model {
         Model::Hunyuan(model) => {
             let stream = (job.batch * (latents + context) * model.hidden_size) as f64;
-            // A single block where its halves are joined: the stream, the attended values and GELU, both
-            // again, the way back and the sum; or where queries and keys are normalised, in f32, beside
-            // the joint projection. The projected context stays throughout.
-            let joined = 1.0 + 2.0 * (1.0 + model.mlp_ratio) + 2.0;
-            let singles = 4.0 / kind.elt_size_in_bytes() as f64;
-            let normalised =
-                1.0 + (3.0 + model.mlp_ratio) + 2.0 + if singles > 1.0 { 4.0 * singles } else { 2.0 };
+            // A single block where it attends: the stream and its norm, the joint projection, queries and keys again,
+            // and the attended values in both layouts; or where its MLP's hidden layer is added to the attended
+            // values, with the stream and the sum. The projected context stays throughout.
+            let attending = 2.0 + 3.0 + 2.0 + 2.0;
+            let adding = 1.0 + 1.0 + model.mlp_ratio + 2.0;
             let context = (job.batch * context * model.hidden_size) as f64;
-            stream * joined.max(normalised) + context
+            stream * f64::max(attending, adding) + context
         }
         Model::Plain(model) => {
             let width = (job.batch * model.hidden_size) as f64;

@@ -28,11 +28,45 @@ impl Linear {
         Self { weight, bias: Some(bias) }
     }
 
+    /// As two layers, the first with so many of the outputs.
+    pub(crate) fn split_outputs(self, outputs: i64) -> (Self, Self) {
+        let cut = |x: &Tensor| {
+            let rest = x.size()[0] - outputs;
+            (x.narrow(0, 0, outputs), x.narrow(0, outputs, rest))
+        };
+        let (first, rest) = cut(&self.weight);
+        let (first_bias, rest_bias) = self.bias.as_ref().map(cut).unzip();
+        (Self { weight: first, bias: first_bias }, Self { weight: rest, bias: rest_bias })
+    }
+
+    /// As two layers whose results add up, the first with so many of the inputs, and the bias.
+    pub(crate) fn split_inputs(self, inputs: i64) -> (Self, Self) {
+        let rest = self.weight.size()[1] - inputs;
+        let (first, rest) = (self.weight.narrow(1, 0, inputs), self.weight.narrow(1, inputs, rest));
+        (Self { weight: first, bias: self.bias }, Self { weight: rest, bias: None })
+    }
+
     /// `[…, inputs] → […, outputs]`
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        // A mapped weight stays in its file's type: for the many tokens of one
-        // call, converting it costs a hundredth of the product.
-        x.linear(&self.weight.to_kind(x.kind()), self.bias.as_ref())
+        x.linear(&self.weight_for(x), self.bias.as_ref())
+    }
+
+    /// With GELU after it, in the form with tanh.
+    pub(crate) fn forward_gelu(&self, x: &Tensor) -> Tensor {
+        self.forward(x).gelu_("tanh")
+    }
+
+    /// Added to a sum, which it overwrites: `[B, L, outputs]`, `[B, L, inputs]` → `[B, L, outputs]`. A bias is left out.
+    pub(crate) fn forward_add(&self, sum: &Tensor, x: &Tensor) -> Tensor {
+        let mut rows = sum.flatten(0, 1);
+        let _ = rows.addmm_(&x.flatten(0, 1), &self.weight_for(x).tr());
+        rows.view([x.size()[0], x.size()[1], -1])
+    }
+
+    /// A mapped weight stays in its file's type: for the many tokens of one call, converting it costs a hundredth of
+    /// the product.
+    fn weight_for(&self, x: &Tensor) -> Tensor {
+        self.weight.to_kind(x.kind())
     }
 
     /// The bias, which is also the layer's value at zero.

@@ -7,45 +7,64 @@ use super::config::Config;
 use super::modulation::{Rows, Triple, adaptive_norm, gated};
 use crate::layers::{Linear, attention};
 use crate::weights::Weights;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-/// RMS normalisation of queries and keys per head.
+/// RMS normalisation of queries and keys per head, the statistics in `f32`.
 #[derive(Debug)]
 struct QkNorm {
-    /// `[2, 1, d]`: the queries' scale, the keys' scale.
-    scale: Tensor,
+    /// `[d]` each.
+    query: Tensor,
+    key: Tensor,
 }
 
 impl QkNorm {
     fn new(w: &Weights<'_>, head_dim: i64) -> Self {
         let scale = |name| w.scope(name).tensor("scale", &[head_dim]);
-        let scale = Tensor::stack(&[scale("query_norm"), scale("key_norm")], 0);
-        Self { scale: scale.unsqueeze(1) }
-    }
-
-    /// `[B, L, 2, H, d] → [B, L, 2, H, d]`, the statistics in `f32`.
-    fn forward(&self, qk: &Tensor) -> Tensor {
-        let head_dim = qk.size()[4];
-        let exact = qk.to_kind(Kind::Float);
-        let norm = exact.rms_norm([head_dim], None::<&Tensor>, EPSILON).to_kind(qk.kind());
-        norm * &self.scale
+        Self { query: scale("query_norm"), key: scale("key_norm") }
     }
 }
 
-/// Attention over `[txt ‖ img]`, where the first token counts `repeats` times.
-/// `qk [B, L, 2, H, d]`, `v [B, L, H, d]` → `[B, L, D]`
-fn joint_attention(qk: &Tensor, v: &Tensor, repeats: i64) -> Tensor {
-    let heads = |x: &Tensor| x.transpose(1, 2);
-    let (q, k) = (qk.select(2, 0), qk.select(2, 1));
-    if repeats == 1 {
-        return attention(&heads(&q), &heads(&k), &heads(v));
+/// Queries, keys and values of some tokens, `[B, L, H, d]` each, the first two normalised.
+struct Heads {
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+}
+
+impl Heads {
+    /// From `[B, L, 3D]`, laid out `[3][H][d]`.
+    fn of(qkv: &Tensor, heads: i64, norm: &QkNorm) -> Self {
+        let size = qkv.size();
+        let head_dim = size[2] / 3 / heads;
+        let qkv = qkv.view([size[0], size[1], 3, heads, head_dim]);
+        let normalise =
+            |part: i64, scale: &Tensor| qkv.select(2, part).rms_norm([head_dim], Some(scale), EPSILON);
+        Self { query: normalise(0, &norm.query), key: normalise(1, &norm.key), value: qkv.select(2, 2) }
     }
-    let repeat = |x: &Tensor| {
-        let size = x.size();
-        let first = x.narrow(1, 0, 1).expand([size[0], repeats, size[2], size[3]], false);
-        Tensor::cat(&[first, x.narrow(1, 1, size[1] - 1)], 1)
-    };
-    attention(&heads(&q), &heads(&repeat(&k)), &heads(&repeat(v)))
+
+    /// These tokens, then others.
+    fn join(self, other: Self) -> Self {
+        let cat = |first, second| Tensor::cat(&[first, second], 1);
+        Self {
+            query: cat(self.query, other.query),
+            key: cat(self.key, other.key),
+            value: cat(self.value, other.value),
+        }
+    }
+
+    /// Attention of all tokens to all, where the first counts `repeats` times: `[B, L, D]`.
+    fn attend(&self, repeats: i64) -> Tensor {
+        let heads = |x: &Tensor| x.transpose(1, 2);
+        if repeats == 1 {
+            return attention(&heads(&self.query), &heads(&self.key), &heads(&self.value));
+        }
+        let repeat = |x: &Tensor| {
+            let size = x.size();
+            let first = x.narrow(1, 0, 1).expand([size[0], repeats, size[2], size[3]], false);
+            Tensor::cat(&[first, x.narrow(1, 1, size[1] - 1)], 1)
+        };
+        attention(&heads(&self.query), &heads(&repeat(&self.key)), &heads(&repeat(&self.value)))
+    }
 }
 
 /// One stream's half of a double block.
@@ -75,25 +94,17 @@ impl Stream {
         }
     }
 
-    /// Normalised queries and keys `[B, L, 2, H, d]`, values `[B, L, H, d]`.
-    fn project(&self, x: &Tensor, modulation: &Triple) -> (Tensor, Tensor) {
+    fn project(&self, x: &Tensor, modulation: &Triple) -> Heads {
         let y = adaptive_norm(x, &modulation.shift, &modulation.scale);
-        split_heads(&self.qkv.forward(&y), self.heads, &self.norm)
+        Heads::of(&self.qkv.forward(&y), self.heads, &self.norm)
     }
 
     fn finish(&self, x: &Tensor, attended: &Tensor, attn: &Triple, mlp: &Triple) -> Tensor {
         let x = gated(x, &attn.gate, &self.proj.forward(attended));
         let y = adaptive_norm(&x, &mlp.shift, &mlp.scale);
-        let y = self.mlp_out.forward(&self.mlp_in.forward(&y).gelu("tanh"));
+        let y = self.mlp_out.forward(&self.mlp_in.forward_gelu(&y));
         gated(&x, &mlp.gate, &y)
     }
-}
-
-/// `[B, L, 3D]`, laid out `[3][H][d]` → queries and keys `[B, L, 2, H, d]`, values `[B, L, H, d]`.
-fn split_heads(qkv: &Tensor, heads: i64, norm: &QkNorm) -> (Tensor, Tensor) {
-    let size = qkv.size();
-    let qkv = qkv.view([size[0], size[1], 3, heads, size[2] / 3 / heads]);
-    (norm.forward(&qkv.narrow(2, 0, 2)), qkv.select(2, 2))
 }
 
 /// Two streams with their own weights, joined in attention.
@@ -118,15 +129,12 @@ impl DoubleBlock {
     ) -> (Tensor, Tensor) {
         let txt_modulation = (rows.triple(), rows.triple());
         let img_modulation = (rows.triple(), rows.triple());
-        // The scope drops both projections before the MLPs.
-        let attended = {
-            let (qk, v) = {
-                let (txt_qk, txt_v) = self.txt.project(txt, &txt_modulation.0);
-                let (img_qk, img_v) = self.img.project(img, &img_modulation.0);
-                (Tensor::cat(&[txt_qk, img_qk], 1), Tensor::cat(&[txt_v, img_v], 1))
-            };
-            joint_attention(&qk, &v, repeats)
-        };
+        // The joined heads are dropped before the MLPs.
+        let attended = self
+            .txt
+            .project(txt, &txt_modulation.0)
+            .join(self.img.project(img, &img_modulation.0))
+            .attend(repeats);
         let (tokens, latents) = (txt.size()[1], img.size()[1]);
         let part = |at, length| attended.narrow(1, at, length);
         (
@@ -136,41 +144,38 @@ impl DoubleBlock {
     }
 }
 
-/// Attention and MLP side by side on the joined stream.
+/// Attention and MLP side by side on the joined stream. Each of the published two layers, which serve both sides, is
+/// two here: their parts are never cut out of a larger tensor, nor put together in one.
 #[derive(Debug)]
 pub(super) struct SingleBlock {
     heads: i64,
-    width: i64,
-    linear1: Linear,
-    linear2: Linear,
+    qkv: Linear,
+    mlp_in: Linear,
+    proj: Linear,
+    mlp_out: Linear,
     norm: QkNorm,
 }
 
 impl SingleBlock {
     pub(super) fn new(w: &Weights<'_>, config: &Config) -> Self {
         let (width, mlp) = (config.hidden_size, config.mlp_size());
-        Self {
-            heads: config.num_heads,
-            width,
-            linear1: Linear::new(&w.scope("linear1"), width, 3 * width + mlp),
-            linear2: Linear::new(&w.scope("linear2"), width + mlp, width),
-            norm: QkNorm::new(&w.scope("norm"), config.head_dim()),
-        }
+        let linear1 = Linear::new(&w.scope("linear1"), width, 3 * width + mlp);
+        let linear2 = Linear::new(&w.scope("linear2"), width + mlp, width);
+        let (qkv, mlp_in) = linear1.split_outputs(3 * width);
+        let (proj, mlp_out) = linear2.split_inputs(width);
+        let norm = QkNorm::new(&w.scope("norm"), config.head_dim());
+        Self { heads: config.num_heads, qkv, mlp_in, proj, mlp_out, norm }
     }
 
     /// `x [B, S+L, D]` → the same.
     pub(super) fn forward(&self, x: &Tensor, modulation: &Triple, repeats: i64) -> Tensor {
-        // Scopes drop what the next part has no use for: the projection is seven streams wide.
-        let (attended, mlp) = {
-            let y = self.linear1.forward(&adaptive_norm(x, &modulation.shift, &modulation.scale));
-            let width = 3 * self.width;
-            let attended = {
-                let (qk, v) = split_heads(&y.narrow(2, 0, width), self.heads, &self.norm);
-                joint_attention(&qk, &v, repeats)
-            };
-            (attended, y.narrow(2, width, y.size()[2] - width).gelu("tanh"))
+        // The scope drops what the sum has no use for.
+        let (attended, hidden) = {
+            let y = adaptive_norm(x, &modulation.shift, &modulation.scale);
+            let attended = Heads::of(&self.qkv.forward(&y), self.heads, &self.norm).attend(repeats);
+            (attended, self.mlp_in.forward_gelu(&y))
         };
-        let joined = Tensor::cat(&[attended, mlp], 2);
-        gated(x, &modulation.gate, &self.linear2.forward(&joined))
+        let sum = self.mlp_out.forward_add(&self.proj.forward(&attended), &hidden);
+        gated(x, &modulation.gate, &sum)
     }
 }
