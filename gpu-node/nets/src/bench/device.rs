@@ -118,7 +118,7 @@ pub fn device(
         grid(&field, RESOLUTION)
     })?;
     let stats = memory::stats(device)?;
-    let finest = Job { batch: 1, views: 1, resolution: FINEST, chunk_points };
+    let finest = Job { batch: 1, views: 1, views_at_once: 1, resolution: FINEST, chunk_points };
     let values = footprint::values_bytes(config, kind, &finest);
     Ok(DeviceReport {
         workload: "gpu",
