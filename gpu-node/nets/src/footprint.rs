@@ -149,9 +149,10 @@ fn denoising_values(config: &Config, job: &Job) -> u64 {
         Model::Hunyuan(model) => {
             let stream = (job.batch * (latents + context) * model.hidden_size) as f64;
             // A single block where it attends: the stream and its norm, the joint projection, queries and keys again,
-            // and the attended values in both layouts; or where its MLP's hidden layer is added to the attended
-            // values, with the stream and the sum. The projected context stays throughout.
-            let attending = 2.0 + 3.0 + 2.0 + 2.0;
+            // the attended values in both layouts, and what normalising and attending make for themselves; or where
+            // its MLP's hidden layer is added to the attended values, with the stream and the sum. The projected
+            // context stays throughout.
+            let attending = 2.0 + 3.0 + 2.0 + 2.0 + 2.0;
             let adding = 1.0 + 1.0 + model.mlp_ratio + 2.0;
             let context = (job.batch * context * model.hidden_size) as f64;
             stream * f64::max(attending, adding) + context
