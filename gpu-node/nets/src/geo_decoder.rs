@@ -77,9 +77,10 @@ impl GeoDecoder {
 
     /// Keys and values of one shape's tokens `[1, L, W]`.
     pub fn field(&self, tokens: &Tensor) -> Field<'_> {
+        let tokens = tokens.to_kind(self.kind);
         let tokens = match &self.latents_proj {
-            Some(latents_proj) => latents_proj.forward(tokens),
-            None => tokens.shallow_clone(),
+            Some(latents_proj) => latents_proj.forward(&tokens),
+            None => tokens,
         };
         // [1, L, 2Wg], laid out [Hg][2][d] → two of [1, Hg, L, d]
         let kv = self.c_kv.forward(&self.ln_2.forward(&tokens));

@@ -14,7 +14,7 @@ use crate::layers::{LayerNorm, Linear, Mlp, attention};
 use crate::weights::Weights;
 use serde::Deserialize;
 use std::fmt;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 const EPSILON: f64 = 1e-6;
 
@@ -166,7 +166,7 @@ impl ShapeVae {
             post_kl: Linear::new(&w.scope("post_kl"), config.embed_dim, config.width),
             blocks: (0..config.num_decoder_layers).map(|i| Block::new(&blocks.scope(i), config)).collect(),
             // Small, and run for every chunk of points.
-            geo_decoder: GeoDecoder::new(&w.scope("geo_decoder").converted(), config),
+            geo_decoder: GeoDecoder::new(&w.scope("geo_decoder").in_kind(field_kind(w)).converted(), config),
             config: config.clone(),
         }
     }
@@ -206,6 +206,16 @@ impl ShapeVae {
     /// The field of one shape's tokens `[1, L, W]`.
     pub fn field(&self, tokens: &Tensor) -> Field<'_> {
         self.geo_decoder.field(tokens)
+    }
+}
+
+/// The type of the field. The eight bits of bf16 say too little about where a surface lies: it comes out rough. f16 has
+/// three more, and its range is enough, as the published weights are of that type.
+fn field_kind(w: &Weights<'_>) -> Kind {
+    match (w.kind(), w.device()) {
+        (kind, Device::Cpu) => kind,
+        (Kind::BFloat16, _) => Kind::Half,
+        (kind, _) => kind,
     }
 }
 

@@ -251,6 +251,11 @@ impl Weights<'_> {
         Self { prefix: self.prefix.clone(), mapped: false, ..*self }
     }
 
+    /// The same scope in another type.
+    pub fn in_kind(&self, kind: Kind) -> Self {
+        Self { prefix: self.prefix.clone(), kind, ..*self }
+    }
+
     /// A large tensor, as [`Self::tensor`] but for its type on the CPU: there it
     /// stays as the file has it, without a copy, and whoever uses it converts.
     pub fn matrix(&self, name: &str, shape: &[i64]) -> Tensor {
