@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
+use image::{ImageFormat, Rgba, RgbaImage};
 use orfeas_nets::config::Config;
 use orfeas_nets::synthetic::Synthetic;
 use serde_json::{Value, json};
@@ -61,10 +63,21 @@ fn install(models: &Path, version: &Path) {
     let _ = fs::remove_dir_all(&old);
 }
 
+/// A disc, cut out.
+fn disc() -> Vec<u8> {
+    let picture = RgbaImage::from_fn(96, 96, |x, y| {
+        let inside = (x as f32 - 48.0).hypot(y as f32 - 48.0) < 30.0;
+        Rgba([20, 160, 60, if inside { 255 } else { 0 }])
+    });
+    let mut file = Cursor::new(Vec::new());
+    picture.write_to(&mut file, ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
 /// A job of the family from submission to result: the version that its record names, and the file.
 async fn make(caller: &Caller) -> (String, Vec<u8>) {
-    let options = json!({"model": "hunyuan3d-2", "quality": 5, "steps": 2, "texture": false, "seed": 11});
-    let id = caller.submit(options).await;
+    let options = json!({"model": "hunyuan3d-2", "quality": 5, "steps": 2, "texture": false, "target_faces": 2000, "seed": 11});
+    let id = caller.submit_picture(options, disc()).await;
     let job: Value = caller.job_ended(&id).await;
     assert_eq!((&job["status"], &job["attempt"]), (&json!("completed"), &json!(1)), "{job}");
     let version = job["model"]["version"].as_str().unwrap_or_else(|| panic!("{job}"));

@@ -45,7 +45,11 @@ impl Caller {
 
     /// Submits a picture and gives the job's id.
     pub(crate) async fn submit(&self, options: Value) -> String {
-        let reply = body(&self.ask("submit", Some(options), picture(0)).await);
+        self.submit_picture(options, picture(0)).await
+    }
+
+    pub(crate) async fn submit_picture(&self, options: Value, picture: Vec<u8>) -> String {
+        let reply = body(&self.ask("submit", Some(options), picture).await);
         reply["id"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned()
     }
 

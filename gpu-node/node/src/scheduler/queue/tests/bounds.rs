@@ -83,7 +83,7 @@ impl Device {
         Ok(true)
     }
 
-    /// Nobody waits beyond `max(v, V) + account_max + (k + 2) × cost` from when it had to be in the top band.
+    /// Nobody waits beyond `max(v, V) + account_max + 2 (k + 1) × cost` from when it had to be in the top band.
     fn check(&mut self) -> Result<(), TestCaseError> {
         let (queue, clock) = (&self.queue, self.queue.accounts.clock);
         let mut older: HashMap<TenantId, u32> = HashMap::new();
@@ -92,7 +92,8 @@ impl Device {
             if watched.starts_by.is_none() && watched.top_at_ms <= self.now_ms {
                 let tenant = queue.jobs[&queue.turns[&watched.id]].tenant;
                 let from = queue.accounts.virtual_time(tenant).max(clock);
-                watched.starts_by = Some(from.plus(self.policy.account_max).plus(COST_MAX * (*older + 2)));
+                watched.starts_by =
+                    Some(from.plus(self.policy.account_max).plus(COST_MAX * (2 * (*older + 1))));
             }
             *older += 1;
             prop_assert!(
