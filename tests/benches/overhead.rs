@@ -70,7 +70,8 @@ async fn store(stack: &Stack, picture: &[u8]) {
 
 /// What the server's disk gives: the time of one acknowledged publish, and how many one stream takes per second.
 async fn floor(client: &Client, when: &str) {
-    let jetstream = jetstream::new(client.clone());
+    // A disk that others write to may take seconds for the flood.
+    let jetstream = jetstream::ContextBuilder::new().ack_timeout(LIMIT).build(client.clone());
     let config = jetstream::stream::Config {
         name: "FLOOR".to_owned(),
         subjects: vec!["floor".to_owned()],

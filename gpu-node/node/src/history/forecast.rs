@@ -1,6 +1,7 @@
 //! The estimates of one running job: what is told now, and what was told and is to be compared
 //! with what came.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::History;
@@ -36,7 +37,8 @@ impl Told {
 pub(crate) struct Forecast {
     history: History,
     kind: RunKind,
-    weights: StageWeights,
+    /// Worked out when somebody asks: a job waits as one kind of run and runs as another.
+    weights: OnceLock<StageWeights>,
     began_at: Option<Instant>,
     stage: Option<(Stage, Instant)>,
     /// One estimate of each phase, drawn from those that were told with the same chance for each.
@@ -47,14 +49,21 @@ pub(crate) struct Forecast {
 impl Forecast {
     /// For a job of a kind; `seed` decides which of its estimates are kept, so jobs should have different ones.
     pub(crate) fn new(history: History, kind: RunKind, seed: u64) -> Self {
-        let weights = history.weights(&kind);
         let random = seed | 1;
-        Self { history, kind, weights, began_at: None, stage: None, kept: Vec::new(), random }
+        Self {
+            history,
+            kind,
+            weights: OnceLock::new(),
+            began_at: None,
+            stage: None,
+            kept: Vec::new(),
+            random,
+        }
     }
 
     /// How much of the job each stage is.
     pub(crate) fn weights(&self) -> StageWeights {
-        self.weights
+        *self.weights.get_or_init(|| self.history.weights(&self.kind))
     }
 
     /// What kind of run it is taken for.
@@ -65,7 +74,7 @@ impl Forecast {
     /// The job is another kind of run than was thought: its model is decided, or recovery has lowered its preset.
     pub(crate) fn becomes(&mut self, kind: RunKind) {
         if kind != self.kind {
-            self.weights = self.history.weights(&kind);
+            self.weights = OnceLock::new();
             self.kind = kind;
         }
     }
@@ -89,7 +98,7 @@ impl Forecast {
         };
         let position = Position {
             stage,
-            within: f64::from(self.weights.within(stage, fraction)),
+            within: f64::from(self.weights().within(stage, fraction)),
             stage_seconds: Some(now.saturating_duration_since(since).as_secs_f64()),
         };
         let elapsed_seconds = now.saturating_duration_since(began_at).as_secs_f64();

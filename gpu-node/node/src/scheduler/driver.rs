@@ -129,7 +129,7 @@ impl Shared {
                 state.queue.expired(now).map_or(Next::Wait, Next::Expired)
             } else {
                 if !std::mem::replace(&mut is_fresh, true) {
-                    self.memory.refresh();
+                    self.memory.refresh_if_stale();
                 }
                 let State { queue, loading, missing, .. } = &mut *state;
                 queue.next(now, |kind| self.fit(kind, loading.as_deref(), missing, &mut wants))

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::estimate::{Estimates, JobKind, Snapshot, error_ratio};
 use super::ledger::{Capacity, Ledger, Refusal};
@@ -17,6 +18,8 @@ use super::probe::{Probe, Reading};
 /// The part of a machine's memory that a node on its CPU plans with unless it is told. The rest is for the server,
 /// the edge and the file cache that may run beside it.
 const MACHINE_SHARE: f64 = 0.5;
+/// Short jobs follow each other faster than the memory of others changes, and a question costs as much as such a job.
+const FRESH_FOR: Duration = Duration::from_millis(50);
 /// What a device that does not tell is taken for: everything fits.
 const UNKNOWN_BYTES: u64 = 1 << 50;
 
@@ -55,6 +58,7 @@ pub struct Memory {
     vram: Vram,
     probe: Arc<dyn Probe>,
     limit_bytes: u64,
+    asked_at: Mutex<Option<Instant>>,
     estimates: Mutex<Learned>,
     file: Option<PathBuf>,
 }
@@ -89,6 +93,7 @@ impl Memory {
             vram: Vram::new(capacity),
             probe,
             limit_bytes,
+            asked_at: Mutex::new(None),
             estimates: learned,
             file: plan.estimates_file,
         };
@@ -101,6 +106,20 @@ impl Memory {
         if let Some(reading) = self.read() {
             self.vram.observe(reading.free_bytes, reading.reserved_bytes);
         }
+    }
+
+    /// As [`Self::refresh`], unless somebody has done so just now.
+    pub fn refresh_if_stale(&self) {
+        let now = Instant::now();
+        {
+            // No code that can panic runs under this lock.
+            let mut asked_at = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked_at.is_some_and(|at| now.saturating_duration_since(at) < FRESH_FOR) {
+                return;
+            }
+            *asked_at = Some(now);
+        }
+        self.refresh();
     }
 
     /// The ledger's handle.
