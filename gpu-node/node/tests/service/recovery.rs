@@ -269,16 +269,21 @@ async fn the_pictures_and_the_record_of_a_waiting_job_are_stored_afresh_in_time(
     let waiting = caller.submit(json!({"seed": 2, "left_sha256": left})).await;
     // The pictures as they are after more than half of their time: the store's own clock cannot be turned.
     let store = caller.jetstream.get_stream("OBJ_orfeas_uploads_local").await.unwrap();
-    for digest in digests {
+    // Both at once: a node that has seen the job looks at it again when half of the time has passed.
+    let subjects = digests.map(|digest| {
         let encoded = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE, digest);
-        let subject = format!("$O.orfeas_uploads_local.M.{encoded}");
-        let described = store.get_last_raw_message_by_subject(&subject).await.unwrap();
+        format!("$O.orfeas_uploads_local.M.{encoded}")
+    });
+    for subject in &subjects {
+        let described = store.get_last_raw_message_by_subject(subject).await.unwrap();
         let mut info: Value = serde_json::from_slice(&described.payload).unwrap();
         info["mtime"] = json!("2026-01-01T00:00:00Z");
         info["metadata"] = json!({"checked": "yes"});
         caller.jetstream.publish(subject.clone(), info.to_string().into()).await.unwrap().await.unwrap();
+    }
+    for subject in &subjects {
         let renewed = until("the picture is renewed", async || {
-            let described = store.get_last_raw_message_by_subject(&subject).await.ok()?;
+            let described = store.get_last_raw_message_by_subject(subject).await.ok()?;
             let info: Value = serde_json::from_slice(&described.payload).ok()?;
             (info["mtime"] != "2026-01-01T00:00:00Z").then_some(info)
         })
