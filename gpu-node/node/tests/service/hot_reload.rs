@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use crate::harness::{Caller, PATIENCE, Program, Server};
 
 const REPLACEMENTS: usize = 10;
-/// Jobs in flight: one runs, one waits for the device, one is being stored or submitted.
-const CALLERS: usize = 3;
+/// Jobs in flight: one runs, and one waits for the device. A third would wait for longer than a test's patience where
+/// the node is compiled without optimisation.
+const CALLERS: usize = 2;
 /// The same on each node, so that the same seed gives the same bytes.
 const ARGUMENTS: [&str; 4] = ["--device", "cpu", "--threads", "1"];
 
