@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::artifacts::{Artifacts, Profile};
+use crate::artifacts;
 use crate::progress::step;
 use crate::setup::{self, node_packages};
 use crate::workspace::Workspace;
@@ -55,11 +55,18 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<()> {
         .collect();
     ensure!(!targets.is_empty(), "no benchmark matches");
     if targets.iter().any(|target| target.package == "orfeas-tests") {
-        step("build the programs that are measured", || Artifacts::build(workspace, Profile::Release))?;
+        step("build the programs that are measured", || {
+            artifacts::build_component(workspace)?;
+            // In one call with the benchmarks: cargo then resolves features once for both.
+            let mut cargo = workspace.cargo();
+            cargo.args(["build", "--release", "--workspace", "--bins"]);
+            cargo.args(targets.iter().flat_map(|target| ["--bench", &target.name]));
+            artifacts::run(cargo, "build programs and benchmarks")
+        })?;
     }
     let mut groups = Vec::new();
     for target in &targets {
-        let arguments = ["bench", "--package", &target.package, "--bench", &target.name];
+        let arguments = ["bench", "--workspace", "--bench", &target.name];
         let shown = format!("cargo {}", arguments.join(" "));
         let mut cargo = workspace.cargo();
         cargo.args(arguments);
