@@ -67,8 +67,15 @@ fn has_nextest(workspace: &Workspace) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// The tensor library's threads are to sleep while they wait: tests run beside each other, and would spin in each
+/// other's way.
+fn with_sleeping_threads(mut cargo: Command) -> Command {
+    cargo.env("OMP_WAIT_POLICY", "passive").env("GOMP_SPINCOUNT", "0");
+    cargo
+}
+
 fn run_nextest(workspace: &Workspace, options: &Options) -> Result<()> {
-    let mut cargo = workspace.cargo();
+    let mut cargo = with_sleeping_threads(workspace.cargo());
     cargo.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
     cargo.args(&options.filter);
     artifacts::run(cargo, "run the tests")
@@ -76,7 +83,7 @@ fn run_nextest(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// The plain runner prints a summary for each binary; ours adds them up at the end.
 fn run_cargo_test(workspace: &Workspace, options: &Options) -> Result<()> {
-    let mut cargo = workspace.cargo();
+    let mut cargo = with_sleeping_threads(workspace.cargo());
     cargo.args(["test", "--workspace", "--bins", "--lib", "--tests", "--no-fail-fast"]);
     if let Some(filter) = &options.filter {
         cargo.arg("--").arg(filter);
