@@ -81,7 +81,7 @@ pub(super) async fn check(
         let (input, new_object, beside) = check_one(edge, bus, front, beside).await?;
         new_objects.extend(new_object);
         let mut views = Vec::new();
-        while let Some((side, picture)) = left.next() {
+        for (side, picture) in left.by_ref() {
             let checked = check_one(edge, bus, picture, None).await;
             let (view, new_object, _) = checked.map_err(|failure| refused(Pictured::Other(side), failure))?;
             views.push((side, view.sha256));
