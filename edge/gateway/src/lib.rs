@@ -1,5 +1,5 @@
 //! The edge component: the HTTP API. Everything that can be decided without I/O stands in the modules below and
-//! is tested natively; [`component`] connects it to the host and to the message bus.
+//! is tested natively; `component` connects it to the host and to the message bus.
 
 pub mod auth;
 #[cfg(target_family = "wasm")]

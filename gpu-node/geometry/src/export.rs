@@ -2,10 +2,10 @@
 //!
 //! | format | surface | normals | paint |
 //! |---|---|---|---|
-//! | [`glb`] | indexed | yes | texture, vertex colours |
-//! | [`obj`] | indexed | yes | vertex colours, taken from the texture if there is one |
-//! | [`ply`] | indexed | yes | as OBJ |
-//! | [`stl`] | triangle soup | by face | none: the format has no place for it |
+//! | [`glb()`] | indexed | yes | texture, vertex colours |
+//! | [`obj()`] | indexed | yes | vertex colours, taken from the texture if there is one |
+//! | [`ply()`] | indexed | yes | as OBJ |
+//! | [`stl()`] | triangle soup | by face | none: the format has no place for it |
 //!
 //! OBJ keeps its material in a second file and its texture in a third; a job has one result file, so the colours
 //! go where all readers of meshes look for them beside the positions.

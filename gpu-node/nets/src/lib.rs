@@ -15,7 +15,7 @@
 //! [`watch::Watch`] and is stopped by it.
 //!
 //! [`checkpoint`] loads a published model folder; [`parity`] compares every
-//! network with reference results, and [`bench`] times them.
+//! network with reference results, and [`mod@bench`] times them.
 
 pub mod bench;
 pub mod checkpoint;

@@ -25,8 +25,10 @@ pub(crate) fn command(workspace: &Workspace) -> Result<()> {
         component.args(["--package", package]);
     }
     component.args(["--", "-D", "warnings"]);
-    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
-    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    // Whoever reads it works on the code: nobody builds on these crates from outside.
+    let mut documentation =
+        cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
 
     let mut failed = Vec::new();
     if let Err(error) = step("dependency rules", || tree::check(workspace)) {

@@ -1,4 +1,4 @@
-//! The node's configuration: what the operator wrote ([`file`], [`flags`]) and what it means ([`Config`]).
+//! The node's configuration: what the operator wrote ([`mod@file`], [`flags`]) and what it means ([`Config`]).
 //!
 //! ```text
 //!  --flag, or else $ORFEAS_… ─▶ Flags ─┐

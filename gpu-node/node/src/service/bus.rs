@@ -183,7 +183,7 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    /// Opens everything that [`provision`](super::provision) has made.
+    /// Opens everything that [`provision`](super::provision()) has made.
     pub(crate) async fn open(connection: Connection, region: Region) -> Result<Self, BusError> {
         let names = region.names();
         Ok(Self {

@@ -125,7 +125,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts to take work and requests. The streams and buckets are expected as [`provision`] leaves them.
+    /// Starts to take work and requests. The streams and buckets are expected as [`provision()`] leaves them.
     ///
     /// # Errors
     /// A stream or bucket is missing, or NATS does not answer.
