@@ -34,8 +34,8 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<()> {
     step("build the component", || artifacts::build_component(workspace))?;
     step("build the programs", || {
         let mut cargo = workspace.cargo();
-        cargo.args(["build", "--package", "orfeas-node", "--package", "orfeas-edge"]);
-        cargo.args(["--package", "orfeas-tests", "--bins"]);
+        // The same call as the tests', so that what they have built serves here too.
+        cargo.args(["build", "--workspace", "--bins", "--tests"]);
         artifacts::run(cargo, "build the programs")
     })?;
     let mut faults = std::process::Command::new(workspace.target.join("debug").join(PROGRAM));
