@@ -17,7 +17,7 @@ pub(crate) use script::Script;
 pub(crate) use server::Server;
 
 /// Long enough for two busy cores, short enough to notice.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn config(server: &Server, toml: &str) -> Config {
     let name = if toml.starts_with("node_id") { "" } else { "node_id = \"test\"" };
