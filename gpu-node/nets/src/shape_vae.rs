@@ -212,11 +212,7 @@ impl ShapeVae {
 /// The type of the field. The eight bits of bf16 say too little about where a surface lies: it comes out rough. f16 has
 /// three more, and its range is enough, as the published weights are of that type.
 fn field_kind(w: &Weights<'_>) -> Kind {
-    match (w.kind(), w.device()) {
-        (kind, Device::Cpu) => kind,
-        (Kind::BFloat16, _) => Kind::Half,
-        (kind, _) => kind,
-    }
+    if w.kind() == Kind::BFloat16 && w.device() != Device::Cpu { Kind::Half } else { w.kind() }
 }
 
 /// A transformer block with the norms in front.

@@ -186,12 +186,11 @@ fn cut_off(id: JobId, error: tokio::task::JoinError) -> ChangeError<Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use orfeas_protocol::job::NewJob;
-    use orfeas_protocol::options::JobType;
-    use orfeas_protocol::view::{Bounds, InputImage, JobResult};
-    use orfeas_protocol::{Channel, JobOptions, Region, Sha256Digest, TenantId};
+    use orfeas_protocol::Sha256Digest;
+    use orfeas_protocol::view::{Bounds, JobResult};
 
     use super::*;
+    use crate::fixtures::new_job;
 
     fn time(ms: u64) -> Timestamp {
         Timestamp::from_unix_ms(ms)
@@ -202,24 +201,7 @@ mod tests {
     }
 
     fn queued() -> JobRecord {
-        let new = NewJob {
-            id: JobId::new(time(100), [7; 10]),
-            job_type: JobType::Generation3d,
-            tenant: TenantId::anonymous(),
-            region: Region::default(),
-            channel: Channel::Stable,
-            options: JobOptions::default(),
-            input: InputImage {
-                sha256: Sha256Digest::of("x"),
-                format: "png".to_owned(),
-                width: 16,
-                height: 16,
-                bytes: 1,
-            },
-            request_id: None,
-            traceparent: None,
-        };
-        JobRecord::new(new, time(100))
+        JobRecord::new(new_job(time(100)), time(100))
     }
 
     fn claim(record: &JobRecord) -> Claim {

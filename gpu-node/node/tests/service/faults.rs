@@ -12,14 +12,20 @@ use crate::harness::{Caller, Node, Server, body, picture, until};
 
 const IMPATIENT: &str = "[work]\nack_wait = \"1s\"";
 
-#[tokio::test]
-async fn a_job_whose_node_dies_is_started_again_by_the_next_with_one_result() {
-    let server = Server::start().await;
-    let node = Node::start(&server, IMPATIENT).await;
-    let caller = Caller::of(&server).await;
+/// A caller, and its job that was running on a node when that was killed.
+async fn job_of_a_dead_node(server: &Server) -> (Caller, String) {
+    let node = Node::start(server, IMPATIENT).await;
+    let caller = Caller::of(server).await;
     let id = caller.submit(json!({"model": "gated"})).await;
     caller.job_when(&id, "the job runs", |job| job["status"] == "processing").await;
     node.kill();
+    (caller, id)
+}
+
+#[tokio::test]
+async fn a_job_whose_node_dies_is_started_again_by_the_next_with_one_result() {
+    let server = Server::start().await;
+    let (caller, id) = job_of_a_dead_node(&server).await;
     let node = Node::start(&server, IMPATIENT).await;
     node.script.gate.send_replace(true);
     let job = caller.job_ended(&id).await;
@@ -52,11 +58,7 @@ async fn a_job_that_another_version_takes_over_is_made_by_that_version_alone_and
 #[tokio::test]
 async fn a_result_that_a_dead_node_has_stored_is_removed_if_the_job_is_cancelled_then() {
     let server = Server::start().await;
-    let node = Node::start(&server, IMPATIENT).await;
-    let caller = Caller::of(&server).await;
-    let id = caller.submit(json!({"model": "gated"})).await;
-    caller.job_when(&id, "the job runs", |job| job["status"] == "processing").await;
-    node.kill();
+    let (caller, id) = job_of_a_dead_node(&server).await;
     // As if it had come one step further.
     let results = caller.jetstream.get_object_store("orfeas_results_local").await.unwrap();
     results.put(id.as_str(), &mut b"glTF".as_slice()).await.unwrap();
