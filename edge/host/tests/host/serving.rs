@@ -1,5 +1,7 @@
 //! Requests that succeed, and what the host adds to them.
 
+use std::io::Write;
+
 use crate::edge::{Edge, Setup, wait_until};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -51,18 +53,26 @@ fn a_trace_goes_on_into_component_and_log() {
     });
 }
 
+const KEPT: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
+const LAST: &str = "GET /hello HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+
 #[test]
-fn a_connection_serves_many_requests() {
+fn a_connection_serves_one_request_after_another() {
     let edge = Edge::start(&[]);
-    let request = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
-    let last = "GET /hello HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
-    let mut connection = edge.open(&[request, request, last].concat());
-    for _ in 0..3 {
-        // The answers may come in one piece: reading goes on from what is left by then.
-        if connection.read_until("hello").matches("hello").count() == 3 {
-            break;
-        }
-    }
+    let mut connection = edge.open(KEPT);
+    connection.read_until("hello");
+    connection.0.write_all(KEPT.as_bytes()).unwrap();
+    connection.read_until("hello");
+    connection.0.write_all(LAST.as_bytes()).unwrap();
+    connection.answer().is(200, "hello");
+}
+
+#[test]
+fn requests_that_come_at_once_are_answered_in_turn() {
+    let edge = Edge::start(&[]);
+    let answers = edge.send(&[KEPT, KEPT, LAST].concat());
+    // The first answer's body and, as this reader does not part them, all that follows it.
+    assert_eq!(answers.body.matches("hello").count(), 3, "{answers:?}");
     wait_until("all three are counted", || {
         edge.metric("requests_total{endpoint=\"/...\",method=\"GET\"}") == 3.0
     });
