@@ -14,7 +14,7 @@ fn running(edge: &Edge, target: &str) -> crate::edge::Connection {
 #[test]
 fn a_drain_finishes_what_runs_and_takes_nothing_new() {
     let mut edge = Edge::start(&[]);
-    let request = running(&edge, "/sleep?ms=1500");
+    let request = running(&edge, "/sleep?ms=3000");
     assert_eq!(edge.admin("/readyz").status, 200);
     edge.terminate();
     wait_until("nothing new is taken", || TcpStream::connect(edge.public).is_err());

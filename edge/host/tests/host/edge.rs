@@ -90,6 +90,13 @@ impl Edge {
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Waits until a metric has come to `count`: the host counts when its part of a request has
+    /// ended, which may be after the client has its answer.
+    #[track_caller]
+    pub(crate) fn counts(&self, name: &str, count: f64) {
+        wait_until(&format!("{name} comes to {count}"), || self.metric(name) == count);
+    }
+
     pub(crate) fn admin(&self, target: &str) -> Answer {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

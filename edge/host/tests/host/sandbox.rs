@@ -1,6 +1,6 @@
 //! What a component cannot reach.
 
-use crate::edge::{Edge, Setup};
+use crate::edge::{Edge, Setup, wait_until};
 use std::net::TcpListener;
 
 #[test]
@@ -36,5 +36,5 @@ fn files_outside_of_the_mounts_cannot_be_read() {
 fn what_a_component_prints_goes_to_the_log() {
     let edge = Edge::start(&[]);
     edge.get("/print").is(200, "printed");
-    assert!(edge.log().contains("a line from the guest"), "{}", edge.log());
+    wait_until("the line is logged", || edge.log().contains("a line from the guest"));
 }

@@ -73,9 +73,7 @@ fn requests_that_come_at_once_are_answered_in_turn() {
     let answers = edge.send(&[KEPT, KEPT, LAST].concat());
     // The first answer's body and, as this reader does not part them, all that follows it.
     assert_eq!(answers.body.matches("hello").count(), 3, "{answers:?}");
-    wait_until("all three are counted", || {
-        edge.metric("requests_total{endpoint=\"/...\",method=\"GET\"}") == 3.0
-    });
+    edge.counts("requests_total{endpoint=\"/...\",method=\"GET\"}", 3.0);
 }
 
 #[test]
@@ -95,8 +93,8 @@ fn what_a_component_tells_the_host_is_counted_and_not_sent_on() {
     assert_eq!(refused.status, 422);
     assert_eq!(refused.header("x-orfeas-code"), None);
     assert_eq!(refused.header("x-orfeas-channel"), Some("canary"));
-    assert_eq!(edge.metric("orfeas_uploads_rejected_total{code=\"invalid_image\"}"), 1.0);
-    assert_eq!(edge.metric("orfeas_canary_requests_total{channel=\"canary\"}"), 1.0);
+    edge.counts("orfeas_uploads_rejected_total{code=\"invalid_image\"}", 1.0);
+    edge.counts("orfeas_canary_requests_total{channel=\"canary\"}", 1.0);
 }
 
 #[test]
