@@ -32,6 +32,14 @@ impl Picture {
         }
     }
 
+    /// What holds its chunks, if some of them are with the server already.
+    fn begun_writer(&mut self) -> Option<&mut ObjectWriter> {
+        match self {
+            Self::Fresh(_, writer) if writer.has_sent() => Some(writer),
+            _ => None,
+        }
+    }
+
     /// What holds its chunks, if they came with this request.
     pub(super) fn into_writer(self) -> Option<ObjectWriter> {
         match self {
@@ -106,12 +114,12 @@ pub(super) async fn check(
 async fn check_one(
     edge: &Edge,
     bus: &mut Bus,
-    picture: Picture,
+    mut picture: Picture,
     beside: Option<Pending<Option<kv::Entry>>>,
 ) -> Result<(InputImage, Option<NewObject>, Option<kv::Entry>), Failure> {
     let bucket = edge.settings.region.names().uploads_bucket();
     let digest = picture.digest();
-    let looked_up = look_up(bus, &bucket, digest, beside).await;
+    let looked_up = look_up(bus, &bucket, digest, picture.begun_writer(), beside).await;
     match (picture, looked_up) {
         (picture, Err(failure)) => {
             if let Some(writer) = picture.into_writer() {
@@ -144,15 +152,21 @@ async fn check_one(
     }
 }
 
+/// Looks a digest up on the block list and among what is stored. The last chunk of `begun` goes out with the questions:
+/// it is on the server's disk when the answers are here. Of a small picture nothing is sent before them.
 async fn look_up(
     bus: &mut Bus,
     bucket: &str,
     digest: Sha256Digest,
+    begun: Option<&mut ObjectWriter>,
     beside: Option<Pending<Option<kv::Entry>>>,
 ) -> Result<(Option<StoredInfo>, Option<kv::Entry>), Failure> {
     let key = blocklist_key(&digest);
     let blocked = bus.start(&kv::Get { bucket: BLOCKLIST_BUCKET, key: &key })?;
     let stored = bus.start(&GetInfo { bucket, name: &digest.to_string() })?;
+    if let Some(writer) = begun {
+        writer.send_rest(bus).await?;
+    }
     // A list that cannot be read blocks everything.
     let blocked = bus.finish(blocked, soon()).await?;
     if blocked.is_some_and(|entry| entry.value.is_some()) {

@@ -85,12 +85,14 @@ impl<'w> Bits<'w> {
                 return;
             }
         }
-        self.refill_bytewise();
+        *self = self.refilled_bytewise();
     }
 
+    /// By value, here and in the other cold paths: a reader whose address is given away lives in memory, and every
+    /// look-up of the hot loop waits for its loads and stores.
     #[cold]
     #[inline(never)]
-    fn refill_bytewise(&mut self) {
+    fn refilled_bytewise(mut self) -> Self {
         while self.held <= 56 {
             let mut byte = 0;
             match self.window.get(self.at) {
@@ -110,6 +112,7 @@ impl<'w> Bits<'w> {
             self.acc |= u64::from(byte) << (56 - self.held);
             self.held += 8;
         }
+        self
     }
 
     /// The next `count` (1 to 31) bits, without using them.
@@ -164,7 +167,7 @@ impl<'w> Bits<'w> {
     }
 
     #[cold]
-    fn shortage_kind(&self) -> Shortage {
+    fn shortage_kind(self) -> Shortage {
         match (self.window.get(self.at), self.window.get(self.at + 1)) {
             (None, _) | (Some(0xff), None) => Shortage::Window,
             _ => Shortage::Segment,

@@ -207,6 +207,7 @@ impl AcJumps {
     }
 
     /// Passes over one symbol and its value; returns its advance.
+    #[inline(always)]
     fn skip_one(&self, bits: &mut Bits<'_>, jump: Jump) -> Option<u32> {
         if jump.first_bits != 0 {
             bits.skip(u32::from(jump.first_bits));

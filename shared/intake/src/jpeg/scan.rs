@@ -330,12 +330,15 @@ pub(super) fn skip_units(
     wanted: u32,
     mut unit: impl FnMut(&mut Bits<'_>) -> Option<()>,
 ) -> Result<u32, Rejection> {
+    // A copy of our own can stay in registers.
+    let mut current = *bits;
     for read in 0..wanted {
-        let snapshot = *bits;
-        let outcome = unit(bits);
-        if outcome.is_some() && bits.shortage().is_none() {
+        let snapshot = current;
+        let outcome = unit(&mut current);
+        if outcome.is_some() && current.shortage().is_none() {
             continue;
         }
+        *bits = current;
         return match verdict(bits, outcome)? {
             Shortage::Window => {
                 *bits = snapshot;
@@ -344,6 +347,7 @@ pub(super) fn skip_units(
             Shortage::Segment => Err(corrupt("a segment ends before its last block")),
         };
     }
+    *bits = current;
     Ok(wanted)
 }
 
