@@ -1,4 +1,5 @@
-//! How long one upload's inspection takes, on pictures that the bench draws itself.
+//! How long one upload's inspection takes, on pictures that the bench draws itself; and how much of a receiver's time
+//! it is to take the metadata out, and to hash what is left a second time.
 //!
 //! Prints a JSON line for each: `{"bench":…, "bytes":…, "p50_ms":…, "p99_ms":…, "n":…}`. Chunks of 64 KiB, as
 //! they arrive from a socket. `cargo bench -p orfeas-intake`; an argument selects by name.
@@ -13,7 +14,7 @@ use std::time::Instant;
 use encoders::{encode, encode_jpeg, encode_progressive_jpeg, fixture};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ImageFormat, RgbImage};
-use orfeas_intake::{Declared, Inspector, Limits};
+use orfeas_intake::{Declared, Inspector, Limits, Receiver, Redactor};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const RUNS: usize = 60;
@@ -50,8 +51,41 @@ fn inspect_ms(bytes: &[u8]) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-fn bench(name: &str, bytes: &[u8]) {
-    let mut times: Vec<f64> = (0..RUNS + 3).map(|_| inspect_ms(bytes)).skip(3).collect();
+/// The same with what is to be stored.
+fn receive_ms(bytes: &[u8]) -> f64 {
+    let start = Instant::now();
+    let mut receiver = Receiver::new(Declared::default(), Limits::default());
+    let mut out = Vec::new();
+    for chunk in bytes.chunks(CHUNK_BYTES) {
+        receiver.push(chunk, &mut out).expect("a valid picture");
+        std::hint::black_box(&out);
+        out.clear();
+    }
+    std::hint::black_box(receiver.finish(&mut out).expect("a valid picture"));
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// The redactor alone.
+fn redact_ms(bytes: &[u8]) -> f64 {
+    let start = Instant::now();
+    let mut redactor = Redactor::new();
+    let mut out = Vec::new();
+    for chunk in bytes.chunks(CHUNK_BYTES) {
+        redactor.push(chunk, &mut out);
+        std::hint::black_box(&out);
+        out.clear();
+    }
+    std::hint::black_box(redactor.finish(&mut out));
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// The picture with a comment of the camera's, which goes.
+fn commented_jpeg(jpeg: &[u8]) -> Vec<u8> {
+    [&jpeg[..2], b"\xff\xfe\0\x09a place", &jpeg[2..]].concat()
+}
+
+fn bench(name: &str, bytes: &[u8], time_ms: fn(&[u8]) -> f64) {
+    let mut times: Vec<f64> = (0..RUNS + 3).map(|_| time_ms(bytes)).skip(3).collect();
     times.sort_by(f64::total_cmp);
     let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     let size = bytes.len();
@@ -60,14 +94,19 @@ fn bench(name: &str, bytes: &[u8]) {
 
 fn main() {
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let run = |name: &str, make: &dyn Fn() -> Vec<u8>| {
+    let run_as = |name: &str, time_ms: fn(&[u8]) -> f64, make: &dyn Fn() -> Vec<u8>| {
         if name.contains(&wanted) {
-            bench(name, &make());
+            bench(name, &make(), time_ms);
         }
     };
+    let run = |name: &str, make: &dyn Fn() -> Vec<u8>| run_as(name, inspect_ms, make);
     run("intake_jpeg_baseline_3mp", &|| encode_jpeg(&photograph(2048, 1536, 60.0), 80));
     run("intake_jpeg_progressive_3mp", &|| encode_progressive_jpeg(&photograph(2048, 1536, 60.0), 80));
     run("intake_png_rgb_3mp", &|| encode_png(&photograph(2048, 1536, 12.0)));
     run("intake_webp_lossless_3mp", &|| encode(&photograph(2048, 1536, 12.0), ImageFormat::WebP));
     run("intake_webp_lossy_vga", &|| fixture("lossy_vga.webp"));
+    let jpeg = || commented_jpeg(&encode_jpeg(&photograph(2048, 1536, 60.0), 80));
+    run_as("intake_redact_jpeg_3mp", redact_ms, &jpeg);
+    run_as("intake_receive_jpeg_3mp", receive_ms, &jpeg);
+    run_as("intake_redact_png_3mp", redact_ms, &|| encode_png(&photograph(2048, 1536, 12.0)));
 }

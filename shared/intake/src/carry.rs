@@ -4,8 +4,6 @@
 //! MCU, one chunk header, one Huffman table), is carried over to the next window. A chunk is walked where
 //! it lies: only its first and last few bytes are ever copied.
 
-use crate::Rejection;
-
 /// Bytes of a new chunk that join a carried rest at a time. More than any walker needs to make progress
 /// on entropy-coded data, little enough to copy without thought.
 const SPLICE_BYTES: usize = 16 * 1024;
@@ -23,11 +21,11 @@ impl Carry {
     }
 
     /// Shows `chunk`, after what was carried, to `step`, which returns how many bytes of its window it read.
-    pub(crate) fn feed(
+    pub(crate) fn feed<E>(
         &mut self,
         chunk: &[u8],
-        mut step: impl FnMut(&[u8]) -> Result<usize, Rejection>,
-    ) -> Result<(), Rejection> {
+        mut step: impl FnMut(&[u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let mut rest = chunk;
         while !self.bytes.is_empty() {
             if rest.is_empty() {
@@ -58,6 +56,8 @@ impl Carry {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -86,7 +86,7 @@ mod tests {
                         seen.push(n);
                         at += 2 + usize::from(n);
                     }
-                    Ok(at)
+                    Ok::<_, Infallible>(at)
                 }).unwrap();
                 rest = after;
                 if rest.is_empty() {

@@ -173,6 +173,11 @@ impl Inspector {
         })
     }
 
+    /// The digest, as far as it has come.
+    pub(crate) fn digest(&self) -> &Sha256 {
+        &self.sha256
+    }
+
     fn advance(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
         if let Stage::Rejected(rejection) = &self.stage {
             return Err(rejection.clone());

@@ -1,7 +1,7 @@
 //! Upload checks: is this one whole JPEG, PNG or WebP picture, and nothing else?
 //!
 //! Every way in (the edge's HTTP endpoints, the node's NATS service) passes its bytes through an
-//! [`Inspector`] while they arrive. The inspector does no I/O and never decodes pixels; it
+//! [`Inspector`]. The inspector does no I/O and never decodes pixels; it
 //!
 //! 1. bounds the size and computes the SHA-256 (`inspector`),
 //! 2. recognises the type by content and compares it with what the caller declared (`sniff`, `declared`),
@@ -29,6 +29,10 @@
 //! PNG, which has checksums, is held to them; JPEG and WebP have none, so a changed bit that leaves the coded
 //! data well-formed passes, as it passes every decoder.
 //!
+//! What is stored is not what was sent: a [`Redactor`] beside the inspector overwrites the metadata (EXIF but for the
+//! orientation, XMP, comments, thumbnails) with zeros where it lies (`redact`). A [`Receiver`] is both, for bytes that
+//! arrive in chunks; it knows the digest of what was sent, which is the picture's name, and of what is stored.
+//!
 //! ```
 //! use orfeas_intake::{Declared, Inspector, Limits, Rejection};
 //!
@@ -46,6 +50,8 @@ mod inspector;
 mod jpeg;
 mod limits;
 mod png;
+mod receiver;
+mod redact;
 mod rejection;
 mod sniff;
 mod trailing;
@@ -55,5 +61,7 @@ pub use declared::Declared;
 pub use exif::Orientation;
 pub use inspector::{Inspector, ValidImage, inspect};
 pub use limits::Limits;
+pub use receiver::{Received, Receiver};
+pub use redact::{Redactor, redact};
 pub use rejection::{DeclaredBy, Rejection};
 pub use sniff::ImageFormat;

@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use orfeas_intake::{Declared, Limits, Rejection, inspect};
-use orfeas_protocol::Code;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use orfeas_intake::{Declared, Limits, Rejection, ValidImage, inspect, redact};
+use orfeas_protocol::{Code, Sha256Digest};
 
 fn corpus(part: &str) -> Option<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
@@ -128,4 +131,77 @@ fn good_pictures_are_accepted() {
         accepted += 1;
     }
     assert!(accepted > 0);
+}
+
+/// Pixels as stored and the orientation to show them in, if the `image` crate decodes the file.
+fn decode(bytes: &[u8]) -> Option<(DynamicImage, Orientation)> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
+    let mut decoder = reader.into_decoder().ok()?;
+    let orientation = decoder.orientation().ok()?;
+    Some((DynamicImage::from_decoder(decoder).ok()?, orientation))
+}
+
+/// Checks what is stored of a file that is accepted; `None` if it is not.
+fn stored(name: &str, file: &[u8]) -> Option<Vec<u8>> {
+    let valid = |bytes: &[u8]| inspect(bytes, Declared::default(), Limits::default()).ok();
+    let sent = valid(file)?;
+    let stored = redact(file).into_owned();
+    let again = ValidImage { sha256: Sha256Digest::of(&stored), ..sent };
+    assert_eq!(valid(&stored), Some(again), "{name}");
+    assert!(decode(&stored) == decode(file), "{name}: the same pixels and orientation");
+    assert!(*redact(&stored) == stored, "{name} comes to rest");
+    Some(stored)
+}
+
+#[test]
+fn accepted_pictures_are_the_same_pictures_when_they_are_stored() {
+    let mut counts = [0; 3];
+    for part in ["bad", "good"] {
+        let Some(dir) = corpus(part) else { return };
+        let manifest = std::fs::read_to_string(dir.join("manifest.tsv")).unwrap();
+        for name in manifest.lines().skip(1).filter_map(|line| line.split('\t').next()) {
+            let file = std::fs::read(dir.join(name)).unwrap();
+            if let Some(stored) = stored(name, &file) {
+                counts[0] += 1;
+                counts[1] += u32::from(stored != file);
+                counts[2] += u32::from(decode(&file).is_some());
+            }
+        }
+    }
+    let [accepted, changed, decoded] = counts;
+    println!("{accepted} accepted, {changed} stored without metadata, {decoded} decoded on both sides");
+    assert!(changed > 0 && decoded > 100);
+}
+
+#[test]
+fn where_and_by_whom_a_picture_was_taken_is_not_stored() {
+    let Some(dir) = corpus("bad") else { return };
+    // The generator's artist, camera and serial number, and the degrees, minutes and seconds of both coordinates.
+    let (north, east) = ([48, 1, 51, 1, 2960, 100], [2, 1, 17, 1, 4020, 100]);
+    let degrees = |numbers: [u32; 6], bytes: fn(u32) -> [u8; 4]| numbers.map(bytes).concat();
+    let secrets = [
+        b"Jane Secret".to_vec(),
+        b"HoldoutCam".to_vec(),
+        b"SN-0042-PRIVATE".to_vec(),
+        degrees(north, u32::to_be_bytes),
+        degrees(north, u32::to_le_bytes),
+        degrees(east, u32::to_be_bytes),
+        degrees(east, u32::to_le_bytes),
+    ];
+    let held = |file: &[u8]| {
+        secrets
+            .iter()
+            .filter(|secret| file.windows(secret.len()).any(|window| window == secret.as_slice()))
+            .count()
+    };
+    let mut labelled = 0;
+    for row in rows(&dir).iter().filter(|row| row.class == "exif" && row.file.contains("_gps")) {
+        let file = std::fs::read(dir.join(&row.file)).unwrap();
+        assert_eq!(held(&file), 5, "{}", row.file);
+        let stored = stored(&row.file, &file).unwrap();
+        assert_eq!(held(&stored), 0, "{}", row.file);
+        labelled += 1;
+    }
+    println!("{labelled} pictures with a place, an artist and a serial number");
+    assert!(labelled > 0);
 }

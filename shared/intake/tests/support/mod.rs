@@ -1,8 +1,10 @@
 //! Valid uploads of every kind: committed fixtures and pictures that encoders make here.
 
+pub(crate) mod damage;
 pub(crate) mod encoders;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use encoders::{encode, encode_jpeg, encode_progressive_jpeg, fixture};
 use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
@@ -13,6 +15,9 @@ pub(crate) struct Sample {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
 }
+
+/// All valid samples.
+pub(crate) static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(samples);
 
 /// A picture with smooth and noisy parts and a transparent corner.
 pub(crate) fn picture(width: u32, height: u32) -> DynamicImage {
@@ -26,8 +31,7 @@ pub(crate) fn picture(width: u32, height: u32) -> DynamicImage {
     DynamicImage::ImageRgba8(picture)
 }
 
-/// All valid samples.
-pub(crate) fn samples() -> Vec<Sample> {
+fn samples() -> Vec<Sample> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut samples: Vec<Sample> = std::fs::read_dir(dir)
         .unwrap()
