@@ -43,7 +43,7 @@ async fn a_job_whose_node_is_killed_completes_after_a_restart_with_one_result() 
 
     // The message is gone too: nothing would run it a third time.
     let jetstream = async_nats::jetstream::new(stack.bus.connect().await);
-    wait::until("the work queue is empty", Duration::from_secs(10), || async {
+    wait::until("the work queue is empty", wait::PATIENCE, || async {
         let mut stream = jetstream.get_stream("ORFEAS_JOBS_LOCAL").await.ok()?;
         (stream.info().await.ok()?.state.messages == 0).then_some(())
     })

@@ -1,8 +1,8 @@
 //! Who may call, and how much: keys of the command line at an edge that demands them.
 
 use orfeas_tests::client::{Client, expect_json, expect_problem};
-use orfeas_tests::pictures;
 use orfeas_tests::stack::{Stack, StackOptions};
+use orfeas_tests::{pictures, wait};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
@@ -66,10 +66,8 @@ async fn tenants_do_not_see_each_others_jobs() {
         let page: Value = client.get("/api/jobs").await.error_for_status().unwrap().json().await.unwrap();
         page["jobs"].as_array().unwrap().len()
     };
-    orfeas_tests::wait::until("the job is listed", std::time::Duration::from_secs(20), || async {
-        (listed(&ours).await == 1).then_some(())
-    })
-    .await;
+    wait::until("the job is listed", wait::PATIENCE, || async { (listed(&ours).await == 1).then_some(()) })
+        .await;
     assert_eq!(listed(&theirs).await, 0);
     // Only an administrator says where a job goes.
     let request = |client: &Client| {

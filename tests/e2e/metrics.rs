@@ -1,18 +1,9 @@
 //! The metrics of both admin ports after real traffic: their names and labels are the contract's.
 
-use std::time::Duration;
-
 use orfeas_tests::client::expect_problem;
 use orfeas_tests::exposition::Exposition;
 use orfeas_tests::stack::{Stack, StackOptions};
 use orfeas_tests::{pictures, wait};
-
-async fn scrape(admin: &str) -> Exposition {
-    let response = reqwest::get(format!("{admin}/metrics")).await.unwrap();
-    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
-    assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"), "{content_type}");
-    Exposition::parse(&response.text().await.unwrap())
-}
 
 /// Every sample of a name has exactly these labels.
 fn check(exposition: &Exposition, name: &str, labels: &[&str]) {
@@ -43,7 +34,18 @@ async fn both_admin_ports_tell_what_the_contract_names() {
     let over_nats = stack.bus.connect().await;
     over_nats.request("orfeas.local.models", "".into()).await.unwrap();
 
-    let edge = scrape(&stack.edge.admin).await;
+    let submissions = [("endpoint", "/api/submit-job"), ("method", "POST")];
+    let edge = Exposition::once_it_tells(
+        &stack.edge.admin,
+        &[
+            ("requests_total", &submissions, 2.0),
+            ("orfeas_uploads_rejected_total", &[("code", "invalid_image_format")], 1.0),
+            // Looking at a job is no request of its channel.
+            ("orfeas_canary_requests_total", &[("channel", "canary")], 1.0),
+            ("orfeas_canary_requests_total", &[("channel", "stable")], 1.0),
+        ],
+    )
+    .await;
     for suffix in ["_bucket", "_sum", "_count"] {
         check(&edge, &format!("request_duration_seconds{suffix}"), &["endpoint", "status"]);
     }
@@ -52,11 +54,6 @@ async fn both_admin_ports_tell_what_the_contract_names() {
     check(&edge, "orfeas_canary_requests_total", &["channel"]);
     check(&edge, "orfeas_wasm_instances", &[]);
     check(&edge, "orfeas_nats_reconnects_total", &[]);
-    assert_eq!(edge.value("requests_total", &[("endpoint", "/api/submit-job"), ("method", "POST")]), 2.0);
-    assert_eq!(edge.value("orfeas_uploads_rejected_total", &[("code", "invalid_image_format")]), 1.0);
-    // Looking at a job is no request of its channel.
-    assert_eq!(edge.value("orfeas_canary_requests_total", &[("channel", "canary")]), 1.0);
-    assert_eq!(edge.value("orfeas_canary_requests_total", &[("channel", "stable")]), 1.0);
     assert!(edge.value("orfeas_wasm_instances", &[]) >= 1.0);
     let statuses = edge.of("request_duration_seconds_count").map(|sample| &sample.labels["status"]);
     assert!(statuses.into_iter().all(|status| status.parse::<u16>().is_ok()));
@@ -67,21 +64,28 @@ async fn both_admin_ports_tell_what_the_contract_names() {
         .collect();
     assert!(limits.is_sorted() && limits.contains(&0.1) && limits.contains(&600.0), "{limits:?}");
 
-    let node = scrape(&stack.node.as_ref().unwrap().admin).await;
+    let admin = &stack.node.as_ref().unwrap().admin;
+    let node = Exposition::once_it_tells(
+        admin,
+        &[
+            ("orfeas_jobs_total", &[("type", "3d_generation"), ("status", "completed")], 2.0),
+            ("orfeas_job_stage_duration_seconds_count", &[("stage", "shape")], 2.0),
+            ("requests_total", &[("endpoint", "models")], 1.0),
+        ],
+    )
+    .await;
     check(&node, "orfeas_jobs_total", &["status", "type"]);
     check(&node, "orfeas_job_stage_duration_seconds_count", &["stage"]);
     check(&node, "orfeas_queue_wait_seconds_count", &[]);
     check(&node, "orfeas_nats_reconnects_total", &[]);
     check(&node, "request_duration_seconds_count", &["endpoint", "status"]);
     check(&node, "requests_total", &["endpoint", "method"]);
-    assert_eq!(node.value("orfeas_jobs_total", &[("type", "3d_generation"), ("status", "completed")]), 2.0);
-    assert_eq!(node.value("orfeas_job_stage_duration_seconds_count", &[("stage", "shape")]), 2.0);
-    wait::until("the queue has been measured", Duration::from_secs(20), || async {
-        let node = scrape(&stack.node.as_ref().unwrap().admin).await;
-        (node.of("orfeas_queue_depth").count() == 10).then_some(())
+    let node = wait::until("the queue has been measured", wait::PATIENCE, || async {
+        let node = Exposition::scrape(admin).await;
+        (node.of("orfeas_queue_depth").count() == 10).then_some(node)
     })
     .await;
-    check(&scrape(&stack.node.as_ref().unwrap().admin).await, "orfeas_queue_depth", &["priority"]);
+    check(&node, "orfeas_queue_depth", &["priority"]);
 }
 
 #[tokio::test]
@@ -89,13 +93,14 @@ async fn connections_in_place_of_lost_ones_are_counted_at_the_edge() {
     let mut stack = Stack::start().await;
     let client = stack.client();
     assert_eq!(client.get("/readyz").await.status(), 200);
-    assert_eq!(scrape(&stack.edge.admin).await.value("orfeas_nats_reconnects_total", &[]), 0.0);
+    assert_eq!(Exposition::scrape(&stack.edge.admin).await.value("orfeas_nats_reconnects_total", &[]), 0.0);
     stack.bus.kill();
     expect_problem(client.get("/readyz").await, 503, "upstream_unavailable").await;
     stack.bus.restart().await;
-    wait::until("a lost connection was replaced", Duration::from_secs(30), || async {
+    wait::until("a lost connection was replaced", wait::PATIENCE, || async {
         client.get("/readyz").await;
-        (scrape(&stack.edge.admin).await.value("orfeas_nats_reconnects_total", &[]) >= 1.0).then_some(())
+        let edge = Exposition::scrape(&stack.edge.admin).await;
+        (edge.value("orfeas_nats_reconnects_total", &[]) >= 1.0).then_some(())
     })
     .await;
 }

@@ -1,9 +1,9 @@
 //! Errors that are not about pictures: their codes, and that they are problem objects.
 
 use orfeas_tests::client::expect_problem;
-use orfeas_tests::pictures;
+use orfeas_tests::exposition::{Expected, Exposition};
 use orfeas_tests::stack::Stack;
-use orfeas_tests::wait;
+use orfeas_tests::{pictures, wait};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -48,16 +48,20 @@ async fn without_the_bus_uploads_are_refused_at_once_and_served_again_afterwards
     client.submit_png(pictures::png(64, 1), &[]).await;
     stack.bus.kill();
 
-    let start = Instant::now();
-    let response = client.post_raw("/api/submit-job", "image/png", pictures::png(64, 2)).await;
-    assert!(response.headers().contains_key("retry-after"));
-    expect_problem(response, 503, "upstream_unavailable").await;
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let response = client.post_raw("/api/submit-job", "image/png", pictures::png(64, 2)).await;
+        assert!(response.headers().contains_key("retry-after"));
+        expect_problem(response, 503, "upstream_unavailable").await;
+        times.push(start.elapsed());
+    }
+    assert!(wait::longest_but_one(&times) < Duration::from_secs(3), "{times:?}");
     assert_eq!(client.get("/livez").await.status(), 200);
     expect_problem(client.get("/readyz").await, 503, "upstream_unavailable").await;
 
     stack.bus.restart().await;
-    wait::until("edge is ready again", Duration::from_secs(20), || async {
+    wait::until("edge is ready again", wait::PATIENCE, || async {
         (client.get("/readyz").await.status() == 200).then_some(())
     })
     .await;
@@ -84,9 +88,7 @@ async fn what_is_not_http_is_answered_with_a_problem_on_both_ports() {
             let _ = stream.write_all(request.as_bytes()).await;
             let mut answer = Vec::new();
             let mut buffer = [0; 4096];
-            while let Ok(Ok(n @ 1..)) =
-                tokio::time::timeout(Duration::from_secs(10), stream.read(&mut buffer)).await
-            {
+            while let Ok(Ok(n @ 1..)) = tokio::time::timeout(wait::PATIENCE, stream.read(&mut buffer)).await {
                 answer.extend_from_slice(&buffer[..n]);
             }
             let answer = String::from_utf8(answer).unwrap();
@@ -99,10 +101,6 @@ async fn what_is_not_http_is_answered_with_a_problem_on_both_ports() {
             assert!(head.contains(&id), "{port}: {answer}");
         }
     }
-    let text = scrape(&stack.edge.admin).await;
-    assert!(text.contains("requests_total{endpoint=\"none\",method=\"OTHER\"} 4"), "{text}");
-}
-
-async fn scrape(admin: &str) -> String {
-    reqwest::get(format!("{admin}/metrics")).await.unwrap().text().await.unwrap()
+    let counted: Expected<'_> = ("requests_total", &[("endpoint", "none"), ("method", "OTHER")], 4.0);
+    Exposition::once_it_tells(&stack.edge.admin, &[counted]).await;
 }

@@ -1,7 +1,5 @@
 //! What the edge asks of the region's nodes: figures of the devices, models, and lists of jobs.
 
-use std::time::Duration;
-
 use async_nats::HeaderMap;
 use orfeas_tests::client::{expect_json, expect_problem};
 use orfeas_tests::stack::{Stack, StackOptions};
@@ -30,7 +28,7 @@ async fn gpu_metrics_are_those_of_each_node_and_their_sum() {
         Stack::start_with(StackOptions { node: &["--node-id", "first"], ..StackOptions::default() }).await;
     let client = stack.client();
     let _second = second_node(&stack);
-    let metrics = wait::until("both nodes have reported", Duration::from_secs(30), || async {
+    let metrics = wait::until("both nodes have reported", wait::PATIENCE, || async {
         let metrics = expect_json(client.get("/api/gpu-metrics").await, StatusCode::OK).await;
         (metrics["nodes"].as_array().unwrap().len() == 2).then_some(metrics)
     })
@@ -63,7 +61,7 @@ async fn models_name_families_versions_nodes_and_the_channels_weights() {
         Stack::start_with(StackOptions { node: &["--node-id", "first"], ..StackOptions::default() }).await;
     let client = stack.client();
     stack.node_command(&["rollout", "set", "25"]);
-    let (models, silhouette) = wait::until("the node has reported", Duration::from_secs(30), || async {
+    let (models, silhouette) = wait::until("the node has reported", wait::PATIENCE, || async {
         let models = expect_json(client.get("/api/models").await, StatusCode::OK).await;
         let families = models["families"].as_array().unwrap();
         let silhouette = families.iter().find(|family| family["family"] == "silhouette")?.clone();
@@ -82,12 +80,11 @@ async fn without_a_node_its_answers_are_refused_with_a_time_to_come_back() {
     stack.kill_node();
     let client = stack.client();
     for path in ["/api/gpu-metrics", "/api/models", "/api/jobs"] {
-        let response =
-            wait::until("the server knows that the node is gone", Duration::from_secs(20), || async {
-                let response = client.get(path).await;
-                (response.status() == 503).then_some(response)
-            })
-            .await;
+        let response = wait::until("the server knows that the node is gone", wait::PATIENCE, || async {
+            let response = client.get(path).await;
+            (response.status() == 503).then_some(response)
+        })
+        .await;
         assert!(response.headers().contains_key("retry-after"), "{path}");
         expect_problem(response, 503, "upstream_unavailable").await;
     }
@@ -113,7 +110,7 @@ async fn jobs_are_listed_newest_first_in_pages_and_by_status() {
     let page = async |query: &str| {
         expect_json(client.get(&format!("/api/jobs?{query}")).await, StatusCode::OK).await
     };
-    let all = wait::until("the node has seen all jobs", Duration::from_secs(20), || async {
+    let all = wait::until("the node has seen all jobs", wait::PATIENCE, || async {
         let all = page("status=completed").await;
         (listed(&all).len() == 5).then_some(all)
     })
@@ -141,7 +138,7 @@ async fn a_node_that_starts_lists_the_jobs_from_before() {
     client.job_ended(job["id"].as_str().unwrap()).await;
     stack.kill_node();
     stack.start_node();
-    let listed = wait::until("the node knows the job", Duration::from_secs(20), || async {
+    let listed = wait::until("the node knows the job", wait::PATIENCE, || async {
         let page: Value = client.get("/api/jobs").await.error_for_status().ok()?.json().await.ok()?;
         Some(page["jobs"].as_array()?.clone())
     })
@@ -170,23 +167,15 @@ async fn errors_of_the_micro_service_are_counted_in_its_statistics() {
         );
     }
     client.request("orfeas.local.models", "".into()).await.unwrap();
-    let stats = client.request("$SRV.STATS.orfeas", "".into()).await.unwrap();
-    let stats: Value = serde_json::from_slice(&stats.payload).unwrap();
-    let endpoint = |name: &str| {
-        stats["endpoints"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|endpoint| endpoint["name"] == name)
-            .unwrap()
-            .clone()
-    };
-    assert_eq!(
-        (&endpoint("status")["num_requests"], &endpoint("status")["num_errors"]),
-        (&json!(3), &json!(3))
-    );
-    assert_eq!(
-        (&endpoint("models")["num_requests"], &endpoint("models")["num_errors"]),
-        (&json!(1), &json!(0))
-    );
+    // A request is counted after its answer has gone out.
+    let (status, models) = wait::until("all requests are counted", wait::PATIENCE, || async {
+        let stats = client.request("$SRV.STATS.orfeas", "".into()).await.ok()?;
+        let stats: Value = serde_json::from_slice(&stats.payload).unwrap();
+        let endpoints = stats["endpoints"].as_array().unwrap();
+        let of = |name: &str| endpoints.iter().find(|endpoint| endpoint["name"] == name).unwrap().clone();
+        let (status, models) = (of("status"), of("models"));
+        (status["num_requests"] == 3 && models["num_requests"] == 1).then_some((status, models))
+    })
+    .await;
+    assert_eq!((&status["num_errors"], &models["num_errors"]), (&json!(3), &json!(0)));
 }

@@ -1,7 +1,5 @@
 //! Spans, from the HTTP request to each stage of the pipeline.
 
-use std::time::Duration;
-
 use orfeas_tests::collector::{Collector, Span};
 use orfeas_tests::stack::{Stack, StackOptions};
 use orfeas_tests::{pictures, wait};
@@ -25,7 +23,7 @@ async fn one_trace_leads_from_the_http_request_to_each_stage() {
 
     let ours =
         || -> Vec<Span> { collector.spans().into_iter().filter(|span| span.trace_id == TRACE).collect() };
-    let spans = wait::until("all spans have come", Duration::from_secs(30), || async {
+    let spans = wait::until("all spans have come", wait::PATIENCE, || async {
         let spans = ours();
         let has = |name: &str| spans.iter().any(|span| span.name == name);
         (has("POST /api/generate-3d") && has("job") && has("export")).then_some(spans)
@@ -62,7 +60,7 @@ async fn a_trace_that_its_caller_does_not_record_is_not_recorded() {
     ask("00", TRACE).await;
     let recorded = TRACE.replace("0af", "1af");
     ask("01", &recorded).await;
-    wait::until("the later request's span has come", Duration::from_secs(20), || async {
+    wait::until("the later request's span has come", wait::PATIENCE, || async {
         collector.spans().iter().any(|span| span.trace_id == recorded).then_some(())
     })
     .await;

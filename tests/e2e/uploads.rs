@@ -1,10 +1,9 @@
 //! Uploads at the public edge: what is stored, what is refused, and at what cost.
 
-use std::time::{Duration, Instant};
-
 use orfeas_tests::client::{expect_json, expect_problem};
 use orfeas_tests::pictures;
 use orfeas_tests::stack::{Stack, StackOptions};
+use orfeas_tests::wait::PATIENCE;
 use reqwest::StatusCode;
 use sha2::{Digest, Sha256};
 
@@ -57,23 +56,23 @@ async fn fifty_megabytes_are_stored_and_one_byte_more_is_not_read() {
     assert_eq!(expect_json(response, StatusCode::CREATED).await["bytes"], LIMIT);
 
     // Content-Length alone decides: the answer comes although the body never does.
-    let start = Instant::now();
     let head = format!(
         "POST /api/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n",
         LIMIT + 1
     );
     let address = stack.edge.url.trim_start_matches("http://").to_owned();
-    let answer = tokio::time::timeout(Duration::from_secs(10), async {
+    let answer = tokio::time::timeout(PATIENCE, async {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
-        let mut buffer = vec![0; 4096];
-        let n = stream.read(&mut buffer).await.unwrap();
-        String::from_utf8_lossy(&buffer[..n]).into_owned()
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the answer's head is whole");
+        }
+        String::from_utf8_lossy(&answer).into_owned()
     });
     let answer = answer.await.expect("an answer before the body");
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
-    assert!(start.elapsed() < Duration::from_secs(5));
 
     // Without a length the stream is cut off as it passes the limit.
     let large = bytes::Bytes::from(pictures::png_of_size(LIMIT + (12 << 20)));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::wait::{self, PATIENCE};
+
 /// One line with a value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -22,7 +24,33 @@ pub struct Exposition {
     pub samples: Vec<Sample>,
 }
 
+/// What a sample is to say: its name, some of its labels, and its value.
+pub type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
 impl Exposition {
+    /// What an admin port tells now.
+    ///
+    /// # Panics
+    /// When it does not answer, or not in OpenMetrics.
+    pub async fn scrape(admin: &str) -> Self {
+        let response = reqwest::get(format!("{admin}/metrics")).await.unwrap();
+        let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+        assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"), "{content_type}");
+        Self::parse(&response.text().await.unwrap())
+    }
+
+    /// What an admin port tells once it tells this: a request or a job is counted after its caller has the answer.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub async fn once_it_tells(admin: &str, expected: &[Expected<'_>]) -> Self {
+        wait::until(&format!("{admin} tells {expected:?}"), PATIENCE, || async {
+            let told = Self::scrape(admin).await;
+            expected.iter().all(|(name, labels, value)| told.value(name, labels) == *value).then_some(told)
+        })
+        .await
+    }
+
     /// Reads a text.
     ///
     /// # Panics

@@ -3,7 +3,6 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -76,7 +75,7 @@ impl Bus {
 
     /// Connects a client of somebody else's making.
     pub async fn connect(&self) -> async_nats::Client {
-        wait::until("connect to nats-server", Duration::from_secs(20), || async {
+        wait::until("connect to nats-server", wait::PATIENCE, || async {
             async_nats::connect(self.address()).await.ok()
         })
         .await

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+/// For whatever comes at once by itself: long enough for a machine that does other things, or nothing for a while.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -23,4 +25,14 @@ where
         assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The longest of some times but one. A machine stalls now and then; what is slow by itself is slow each time.
+///
+/// # Panics
+/// When there are fewer than two.
+pub fn longest_but_one(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() - 2]
 }

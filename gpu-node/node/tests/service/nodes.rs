@@ -27,7 +27,7 @@ async fn a_paused_node_finishes_what_runs_and_starts_nothing_until_it_is_resumed
     let running = caller.submit(json!({"model": "gated", "seed": 1})).await;
     node.script.wait_for_runs(1).await;
     let waiting = caller.submit(json!({"seed": 2})).await;
-    caller.held(5, 2).await;
+    caller.waiting(1).await;
     let paused = tell(&caller, "pause", json!({})).await;
     let stands = (&paused["state"], &paused["changed"], &paused["jobs_running"], &paused["jobs_waiting"]);
     assert_eq!(stands, (&json!("paused"), &json!(true), &json!(1), &json!(1)), "{paused}");
@@ -59,7 +59,7 @@ async fn a_drained_node_hands_back_what_waits_and_another_takes_it() {
     let running = caller.submit(json!({"model": "gated", "seed": 1})).await;
     node.script.wait_for_runs(1).await;
     let waiting = [caller.submit(json!({"seed": 2})).await, caller.submit(json!({"seed": 3})).await];
-    caller.held(5, 3).await;
+    caller.waiting(2).await;
     let drained = tell(&caller, "drain", json!({"node": "test"})).await;
     assert_eq!(
         (&drained["state"], &drained["jobs_handed_back"]),

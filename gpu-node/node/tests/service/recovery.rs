@@ -124,7 +124,9 @@ async fn a_cancel_request_wins_over_recovery() {
 /// A node that has to be replaced because of a job's run: its job, and one that waits behind it.
 async fn fails_over(settings: &str, act: Act, fault: Fault) {
     let server = Server::start().await;
-    let mut node = Node::start(&server, settings).await;
+    // No ack wait has to pass: both jobs are given back.
+    let settings = format!("[work]\nack_wait = \"5m\"\n{settings}");
+    let mut node = Node::start(&server, &settings).await;
     let caller = Caller::of(&server).await;
     // Held up by the first job, so that the node has both others when the fault comes.
     let first = caller.submit(json!({"model": "gated"})).await;
@@ -132,15 +134,14 @@ async fn fails_over(settings: &str, act: Act, fault: Fault) {
     node.script.acts.expect([act]);
     let running = caller.submit(json!({"model": "acts", "seed": 1, "priority": 9})).await;
     let waiting = caller.submit(json!({"seed": 2})).await;
-    caller.held(9, 1).await;
-    caller.held(5, 2).await;
+    caller.waiting(2).await;
     node.script.gate.send_replace(true);
     assert_eq!(fault_of(&node).await, fault);
     assert_eq!(node.readiness().obstacle(), Some(fault.obstacle()));
     // The program's next steps: drain, and exit with the fault's code.
     node.drain().await;
     assert_eq!(node.script.runs(), 2, "nothing was begun on it any more");
-    let next = Node::start(&server, "").await;
+    let next = Node::start(&server, &settings).await;
     for (id, attempts) in [(&first, 1), (&running, 2), (&waiting, 1)] {
         let job = caller.job_ended(id).await;
         assert_eq!((&job["status"], &job["attempt"]), (&json!("completed"), &json!(attempts)), "{job}");
@@ -158,7 +159,7 @@ async fn a_node_with_a_lost_device_gives_its_jobs_to_the_next() {
 
 #[tokio::test]
 async fn a_node_whose_inference_thread_is_stuck_gives_its_jobs_to_the_next() {
-    fails_over("[work]\nstall_limit = \"400ms\"", Act::Hangs, Fault::InferenceStuck).await;
+    fails_over("stall_limit = \"400ms\"", Act::Hangs, Fault::InferenceStuck).await;
 }
 
 #[tokio::test]

@@ -66,7 +66,8 @@ async fn a_job_that_outlasts_the_wait_is_answered_as_it_stands() {
     let server = Server::start().await;
     let node = Node::start(&server, "").await;
     let caller = Caller::of(&server).await;
-    let options = json!({"model": "gated", "wait_seconds": 1});
+    // Long enough for any machine to begin the run.
+    let options = json!({"model": "gated", "wait_seconds": 5});
     let job = body(&caller.ask("generate", Some(options), picture(0)).await);
     assert_eq!(job["status"], "processing", "{job}");
     node.script.gate.send_replace(true);

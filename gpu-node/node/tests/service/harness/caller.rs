@@ -43,6 +43,16 @@ impl Caller {
         .await;
     }
 
+    /// Waits until so many jobs wait on the one node, which serves. What a lane has given out is on its way at first.
+    pub(crate) async fn waiting(&self, jobs: usize) {
+        until("the jobs wait on the node", async || {
+            // This changes nothing about a node that serves; its answer is how it stands.
+            let stands = body(&self.ask("nodes.resume", None, Vec::new()).await);
+            (stands["jobs_waiting"] == jobs).then_some(())
+        })
+        .await;
+    }
+
     /// Submits a picture and gives the job's id.
     pub(crate) async fn submit(&self, options: Value) -> String {
         self.submit_picture(options, picture(0)).await
