@@ -28,11 +28,14 @@
 //! **Cost.** With n jobs waiting, of K kinds (families × presets: a handful): submit, start, remove and each rise
 //! of a job are O(log n); a change of a tenant's account moves its head in at most 10 K ordered sets; a look at
 //! the queue reads at most 10 K heads. A job rises nine times in its life, and one call moves at most
-//! [`RISES_MAX`] jobs, the longest due first: after a long pause the rest follow with the next calls. Memory is
+//! [`ageing::RISES_MAX`] jobs, the longest due first: after a long pause the rest follow with the next calls. Memory is
 //! bounded by [`Policy::depth_max`] jobs and [`accounts::IDLE_MAX`] tenants that still owe time.
 
 mod accounts;
+mod ageing;
+mod choice;
 mod lines;
+mod policy;
 mod preview;
 #[cfg(test)]
 mod tests;
@@ -45,61 +48,9 @@ use orfeas_protocol::{JobId, TenantId, Timestamp};
 use thiserror::Error;
 
 use accounts::{Accounts, TenantKey};
-use lines::{BANDS, Lines, Place, Turn};
-
-/// Jobs that one call lets rise by a band.
-const RISES_MAX: usize = 256;
-
-/// The bounds of the queue.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    /// Jobs that may wait.
-    pub depth_max: usize,
-    /// How long a job waits for each level that it rises.
-    pub age_step: Duration,
-    /// How often a job that does not fit is passed over before the device is kept for it.
-    pub bypass_max: u32,
-    /// How long the device is kept for a job that does not fit.
-    pub reservation_max: Duration,
-    /// How often a job that needs another model is passed over by jobs of loaded ones.
-    pub affinity_max: u32,
-    /// How much more device time than the first one's a tenant may have used and still pass it, with a loaded model.
-    pub affinity_window: Duration,
-    /// What a tenant can owe or be owed at most, in device time.
-    pub account_max: Duration,
-}
-
-impl Default for Policy {
-    /// For jobs of a second to a minute on one device.
-    fn default() -> Self {
-        Self {
-            // What one node may hold with its look-ahead over 20 lanes is a tenth of this.
-            depth_max: 10_000,
-            // A level is worth half a minute: the least urgent job is among the most urgent after 4.5 minutes.
-            age_step: Duration::from_secs(30),
-            // About the time in which what runs now ends and makes room.
-            bypass_max: 16,
-            reservation_max: Duration::from_secs(60),
-            // A swap of a large model costs some jobs' time; nobody waits for more than eight.
-            affinity_max: 8,
-            affinity_window: Duration::from_secs(30),
-            account_max: Duration::from_secs(600),
-        }
-    }
-}
-
-impl Policy {
-    /// The band, 0 to 9, of a job of a priority that has waited for so long. Jobs of a higher band start first.
-    pub fn band(&self, priority: Priority, waited: Duration) -> usize {
-        let steps = waited.as_millis() / u128::from(self.age_step_ms());
-        let entry = usize::from(priority.get()) - 1;
-        entry.saturating_add(usize::try_from(steps).unwrap_or(usize::MAX)).min(BANDS - 1)
-    }
-
-    fn age_step_ms(&self) -> u64 {
-        u64::try_from(self.age_step.as_millis()).unwrap_or(u64::MAX).max(1)
-    }
-}
+use choice::Choice;
+use lines::{Lines, Place, Turn};
+pub use policy::Policy;
 
 /// A job that waits. `K` is its kind: jobs of a kind need the same model and about the same memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,16 +154,6 @@ struct Waiting<K> {
 struct Reservation {
     turn: Turn,
     since: Timestamp,
-}
-
-/// What [`JobQueue::choose`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
-    Start { turn: Turn, passes: Option<Turn> },
-    Never(Turn),
-    NoRoom(Turn),
-    Reserve(Turn),
-    Nothing,
 }
 
 impl<K: Ord + Clone> JobQueue<K> {
@@ -345,94 +286,6 @@ impl<K: Ord + Clone> JobQueue<K> {
         deadline.into_iter().chain(reserved_until).min()
     }
 
-    /// The band of a job and when it rises to the next.
-    fn standing(&self, priority: Priority, turn: Turn, now: Timestamp) -> (usize, Option<Timestamp>) {
-        let band = self.policy.band(priority, now.since(turn.since));
-        let step_ms = self.policy.age_step_ms();
-        let steps = now.since(turn.since).as_millis() as u64 / step_ms;
-        let rises_ms = turn.since.unix_ms().saturating_add(step_ms.saturating_mul(steps.saturating_add(1)));
-        (band, (band < BANDS - 1).then_some(Timestamp::from_unix_ms(rises_ms)))
-    }
-
-    /// Lets jobs rise that are due.
-    fn age(&mut self, now: Timestamp) {
-        for _ in 0..RISES_MAX {
-            let Some(&(at, turn)) = self.rises.first() else { return };
-            if at > now {
-                return;
-            }
-            self.rises.pop_first();
-            let Some(waiting) = self.jobs.get(&turn) else { continue };
-            let (band, rises_at) = self.standing(waiting.job.priority, turn, now);
-            let virtual_time = self.accounts.virtual_time(waiting.tenant);
-            let before = Place { band: waiting.band, tenant: waiting.tenant };
-            self.lines.remove(before, &waiting.job.kind, turn, virtual_time);
-            self.lines.insert(Place { band, ..before }, &waiting.job.kind, turn, virtual_time);
-            self.rises.extend(rises_at.map(|at| (at, turn)));
-            if let Some(waiting) = self.jobs.get_mut(&turn) {
-                (waiting.band, waiting.rises_at) = (band, rises_at);
-            }
-        }
-    }
-
-    fn choose(&self, now: Timestamp, mut fit: impl FnMut(&K) -> Fit) -> Choice {
-        if let Some(reserved) = self.reservation
-            && let Some(waiting) = self.jobs.get(&reserved.turn)
-        {
-            return match fit(&waiting.job.kind) {
-                Fit::Warm | Fit::Cold => Choice::Start { turn: reserved.turn, passes: None },
-                Fit::Never => Choice::Never(reserved.turn),
-                Fit::NotNow if now.since(reserved.since) >= self.policy.reservation_max => {
-                    Choice::NoRoom(reserved.turn)
-                }
-                Fit::NotNow => Choice::Nothing,
-            };
-        }
-        let mut known: Vec<(&K, Fit)> = Vec::new();
-        let mut fit_of = |kind| match known.iter().find(|(known, _)| *known == kind) {
-            Some((_, fit)) => *fit,
-            None => {
-                let answer = fit(kind);
-                known.push((kind, answer));
-                answer
-            }
-        };
-        let mut first = None;
-        for band in (0..BANDS).rev() {
-            // The band's first fitting job, and whether its model is loaded.
-            let mut best = None;
-            for (used, turn, kind) in self.lines.heads(band) {
-                let first = *first.get_or_insert(turn);
-                let fit = fit_of(kind);
-                match (fit, best) {
-                    (Fit::Never, _) => return Choice::Never(turn),
-                    (Fit::NotNow, _)
-                        if turn == first && self.passed_over(first) >= self.policy.bypass_max =>
-                    {
-                        return Choice::Reserve(turn);
-                    }
-                    (Fit::NotNow, _) => {}
-                    (Fit::Cold, None) => best = Some((used, turn)),
-                    (Fit::Cold, Some(_)) => {}
-                    (Fit::Warm, None) => return start(turn, first),
-                    (Fit::Warm, Some((best_used, best))) => {
-                        let near = used.since(best_used) <= self.policy.affinity_window;
-                        let may_pass = best != first || self.passed_over(first) < self.policy.affinity_max;
-                        return start(if near && may_pass { turn } else { best }, first);
-                    }
-                }
-            }
-            if let (Some((_, turn)), Some(first)) = (best, first) {
-                return start(turn, first);
-            }
-        }
-        Choice::Nothing
-    }
-
-    fn passed_over(&self, turn: Turn) -> u32 {
-        self.jobs.get(&turn).map_or(0, |waiting| waiting.passed_over)
-    }
-
     /// Takes a job out of everything that knows it.
     fn take(&mut self, turn: Turn) -> Option<Queued<K>> {
         let Waiting { job, tenant, band, rises_at, .. } = self.jobs.remove(&turn)?;
@@ -450,9 +303,4 @@ impl<K: Ord + Clone> JobQueue<K> {
         self.accounts.leave(tenant);
         Some(job)
     }
-}
-
-/// A start that passes the first in order, if it is another.
-fn start(turn: Turn, first: Turn) -> Choice {
-    Choice::Start { turn, passes: (turn != first).then_some(first) }
 }

@@ -5,6 +5,7 @@ mod model;
 
 use std::time::Duration;
 
+use super::lines::BANDS;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
