@@ -12,7 +12,7 @@ use orfeas_torch::DeviceChoice;
 
 use crate::pipeline::Offload;
 
-use super::{NATS_URL_DEFAULT, NatsConfig, Span};
+use super::{NatsConfig, Span, defaults};
 
 /// The flags of `serve`. What is left out is taken from the config file, then from the defaults.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -110,7 +110,7 @@ impl NatsFlags {
     pub(super) fn over(self, urls: Option<Vec<String>>, credentials: Option<PathBuf>) -> NatsConfig {
         let given = if self.urls.is_empty() { None } else { Some(self.urls) };
         NatsConfig {
-            urls: given.or(urls).unwrap_or_else(|| vec![NATS_URL_DEFAULT.to_owned()]),
+            urls: given.or(urls).unwrap_or_else(|| vec![defaults::NATS_URL.to_owned()]),
             credentials: self.credentials.or(credentials),
             monitor: None,
         }
