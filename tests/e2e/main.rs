@@ -10,6 +10,7 @@ mod faults;
 mod jobs;
 mod keys;
 mod metrics;
+mod miniature;
 mod models;
 mod neural;
 mod problems;

@@ -1,42 +1,27 @@
 //! Pictures of a subject's sides, uploaded together.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use orfeas_tests::client::{expect_json, expect_problem};
 use orfeas_tests::pictures;
-use orfeas_tests::stack::{Stack, StackOptions, root};
+use orfeas_tests::stack::Stack;
 use reqwest::StatusCode;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Few steps and the least effort: the cost is in the mesh of a random field.
-const OPTIONS: [(&str, &str); 6] = [
-    ("model", "hunyuan3d-2"),
-    ("quality", "1"),
-    ("steps", "3"),
-    ("texture", "false"),
-    ("target_faces", "2000"),
-    ("seed", "11"),
-];
+use crate::miniature::{CONFIG, FAMILY, OPTIONS, WEIGHTS, folder, stack};
 
 /// The miniature checkpoint as a model of several views, which has the same weights.
 fn models_of_views() -> tempfile::TempDir {
-    let miniature = root().join("gpu-node/nets/tests/golden/mini_checkpoint");
     let models = tempfile::tempdir().unwrap();
-    let folder = models.path().join("hunyuan3d-2");
-    std::fs::create_dir(&folder).unwrap();
-    let config = std::fs::read_to_string(miniature.join("config.yaml")).unwrap();
-    let of_views = config.replace("DinoImageEncoder\n", "DinoImageEncoderMV\n");
-    assert_ne!(of_views, config);
-    std::fs::write(folder.join("config.yaml"), of_views).unwrap();
-    std::fs::copy(miniature.join("model.fp16.safetensors"), folder.join("model.fp16.safetensors")).unwrap();
+    let of_views = models.path().join(FAMILY);
+    std::fs::create_dir(&of_views).unwrap();
+    let config = std::fs::read_to_string(folder().join(CONFIG)).unwrap();
+    let config_of_views = config.replace("DinoImageEncoder\n", "DinoImageEncoderMV\n");
+    assert_ne!(config_of_views, config);
+    std::fs::write(of_views.join(CONFIG), config_of_views).unwrap();
+    std::fs::copy(folder().join(WEIGHTS), of_views.join(WEIGHTS)).unwrap();
     models
-}
-
-async fn stack(models: &Path) -> Stack {
-    let node = ["--models", models.to_str().unwrap()];
-    Stack::start_with(StackOptions { node: &node, ..StackOptions::default() }).await
 }
 
 fn hex(bytes: &[u8]) -> String {
