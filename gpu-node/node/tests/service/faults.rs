@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use orfeas_protocol::job::NewJob;
-use orfeas_protocol::options::JobType;
-use orfeas_protocol::view::InputImage;
-use orfeas_protocol::{Channel, JobId, JobOptions, JobRecord, Region, Sha256Digest, TenantId, Timestamp};
+use orfeas_protocol::{JobId, JobRecord, Sha256Digest, Timestamp};
 use serde_json::json;
 
-use crate::harness::{Caller, Node, Server, body, picture, until};
+use crate::harness::{Caller, Node, Server, body, until};
 
 const IMPATIENT: &str = "[work]\nack_wait = \"1s\"";
 
@@ -175,33 +172,17 @@ async fn a_queued_job_without_a_message_is_found_and_run() {
     let server = Server::start().await;
     let node = Node::start(&server, "").await;
     let caller = Caller::of(&server).await;
+    caller.submit(json!({"model": "gated"})).await;
+    node.script.wait_for_runs(1).await;
+    let waiting = caller.submit(json!({})).await;
     // As an edge leaves it that dies between the record and the message, long ago.
-    let image = picture(7);
-    let digest = Sha256Digest::of(&image);
-    let uploads = caller.jetstream.get_object_store("orfeas_uploads_local").await.unwrap();
-    uploads.put(digest.to_string().as_str(), &mut image.as_slice()).await.unwrap();
-    let created_at = Timestamp::from_unix_ms(1_700_000_000_000);
-    let new = NewJob {
-        id: JobId::new(created_at, [1; 10]),
-        job_type: JobType::Generation3d,
-        tenant: TenantId::anonymous(),
-        region: Region::default(),
-        channel: Channel::Stable,
-        options: JobOptions::default(),
-        input: InputImage {
-            sha256: digest,
-            format: "png".to_owned(),
-            width: 32,
-            height: 32,
-            bytes: image.len() as u64,
-        },
-        request_id: None,
-        traceparent: None,
-    };
-    let record = JobRecord::new(new, created_at);
-    let id = record.job.id.to_string();
     let store = caller.jetstream.get_key_value("orfeas_jobs_local").await.unwrap();
+    let mut record: JobRecord = serde_json::from_slice(&store.get(&waiting).await.unwrap().unwrap()).unwrap();
+    record.job.created_at = Timestamp::from_unix_ms(1_700_000_000_000);
+    record.job.id = JobId::new(record.job.created_at, [1; 10]);
+    let id = record.job.id.to_string();
     store.create(&id, serde_json::to_vec(&record).unwrap().into()).await.unwrap();
+    node.script.gate.send_replace(true);
     assert_eq!(caller.job_ended(&id).await["status"], "completed");
-    assert_eq!(node.script.runs(), 1);
+    assert_eq!(node.script.runs(), 3);
 }
