@@ -1,13 +1,12 @@
 //! API keys as they are stored: bucket `orfeas_keys`, under the SHA-256 of the key, so that reading the bucket
 //! gives nobody a key. The node's command line writes the records, the edge reads them.
 
-use std::fmt;
 use std::num::NonZeroU32;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InvalidId, TenantId};
+use crate::ids::TenantId;
+use crate::names::names;
 use crate::timestamp::Timestamp;
 
 /// Something that a key allows.
@@ -22,34 +21,7 @@ pub enum Scope {
     Admin,
 }
 
-impl Scope {
-    /// Every scope.
-    pub const ALL: [Scope; 3] = [Scope::Submit, Scope::Read, Scope::Admin];
-
-    /// The name in records and on command lines.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Submit => "submit",
-            Self::Read => "read",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Scope {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let known = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
-        known.ok_or(InvalidId { kind: "scope (submit, read or admin)" })
-    }
-}
+names!(Scope, "scope (submit, read or admin)" { Submit = "submit", Read = "read", Admin = "admin", });
 
 /// What a key's tenant may use at the most; what is left out is not limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@
 pub mod ids;
 pub mod job;
 pub mod key;
+mod names;
 pub mod options;
 pub mod preset;
 pub mod problem;

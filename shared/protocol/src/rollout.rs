@@ -1,13 +1,11 @@
 //! Which release channel a request belongs to: a hash against a percentage, so that the choice is the same
 //! each time (sticky) and a caller that is on the canary stays there as the weight grows (monotone).
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::ids::{InvalidId, Sha256Digest, TenantId};
+use crate::ids::{Sha256Digest, TenantId};
+use crate::names::names;
 
 /// A release channel. It is a token of the job's subject; a node serves the channels of its config.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,35 +18,7 @@ pub enum Channel {
     Canary,
 }
 
-impl Channel {
-    /// Both channels.
-    pub const ALL: [Channel; 2] = [Channel::Stable, Channel::Canary];
-
-    /// The channel's name in subjects, headers and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Channel::Stable => "stable",
-            Channel::Canary => "canary",
-        }
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Channel {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        Channel::ALL
-            .into_iter()
-            .find(|channel| channel.as_str() == text)
-            .ok_or(InvalidId { kind: "channel (stable or canary)" })
-    }
-}
+names!(Channel, "channel (stable or canary)" { Stable = "stable", Canary = "canary", });
 
 /// What a request is bucketed by.
 #[derive(Debug, Clone, Copy)]

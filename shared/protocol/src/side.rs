@@ -1,9 +1,6 @@
 //! The sides of a subject that pictures may show beside its front.
 
-use std::fmt;
-use std::str::FromStr;
-
-use crate::ids::InvalidId;
+use crate::names::names;
 
 /// A side of the subject beside its front, clockwise from above. The job's own picture is the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,18 +14,6 @@ pub enum Side {
 }
 
 impl Side {
-    /// In their order.
-    pub const ALL: [Self; 3] = [Self::Left, Self::Back, Self::Right];
-
-    /// The name of the form's part that brings its picture.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Back => "back",
-            Self::Right => "right",
-        }
-    }
-
     /// The option that names a stored picture of it.
     pub const fn option(self) -> &'static str {
         match self {
@@ -39,20 +24,13 @@ impl Side {
     }
 }
 
-impl fmt::Display for Side {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+names!(
+    Side, "side (left, back or right; the front is the picture itself)" {
+        Left = "left",
+        Back = "back",
+        Right = "right",
     }
-}
-
-impl FromStr for Side {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let side = Self::ALL.into_iter().find(|side| side.as_str() == text);
-        side.ok_or(InvalidId { kind: "side (left, back or right; the front is the picture itself)" })
-    }
-}
+);
 
 #[cfg(test)]
 mod tests {

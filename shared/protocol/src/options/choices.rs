@@ -1,11 +1,8 @@
 //! Options whose value is one of a few names.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::ids::InvalidId;
+use crate::names::names;
 
 /// Defines an enum whose variants have one lower-case name on the wire.
 macro_rules! named_enum {
@@ -14,26 +11,7 @@ macro_rules! named_enum {
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)* }
 
-        impl $name {
-            /// The name on the wire.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = InvalidId;
-
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
-                match text { $($text => Ok(Self::$variant),)* _ => Err(InvalidId { kind: $kind }) }
-            }
-        }
+        names!($name, $kind { $($variant = $text,)* });
     };
 }
 
@@ -64,9 +42,6 @@ named_enum!(
 );
 
 impl ModelFormat {
-    /// Every format.
-    pub const ALL: [Self; 4] = [Self::Glb, Self::Obj, Self::Stl, Self::Ply];
-
     /// The registered media type.
     pub const fn media_type(self) -> &'static str {
         match self {
