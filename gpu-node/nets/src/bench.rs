@@ -17,12 +17,10 @@
 mod device;
 mod dump;
 
-use crate::hunyuan_dit::HunyuanDit;
+use crate::Error;
 use crate::sampling::Denoiser;
-use crate::shape_vae::ShapeVae;
 use crate::volume::{self, DEFAULT_BOUND, Method, Request};
 use crate::watch::Unwatched;
-use crate::{Error, shape_vae, weights};
 use dump::Dump;
 use orfeas_torch::{TorchError, attempt};
 use serde::Serialize;
@@ -74,10 +72,7 @@ pub struct Options {
 /// One guided denoising step, all of it: nothing is prepared outside the time.
 pub fn dit(dump: &Path, options: &Options) -> Result<Report, Error> {
     let dump = Dump::open(dump)?;
-    let config = dump.dit_config()?;
-    config.validate()?;
-    let target = (options.device, options.kind);
-    let dit = weights::load(&dump.weights(), "", target, |_| false, |w| HunyuanDit::new(w, &config))?;
+    let dit = dump.dit(options)?;
     let (x, context) = (dump.input("in.x", options)?, dump.input("in.context", options)?);
     let expected = dump.file.view("out.step")?;
     measure("dit", options, &[expected], || {
@@ -88,11 +83,7 @@ pub fn dit(dump: &Path, options: &Options) -> Result<Report, Error> {
 /// Latents to a dense grid.
 pub fn volume(dump: &Path, options: &Options) -> Result<Report, Error> {
     let dump = Dump::open(dump)?;
-    let config = dump.vae_config()?;
-    config.validate()?;
-    let target = (options.device, options.kind);
-    let vae =
-        weights::load(&dump.weights(), "", target, shape_vae::is_encoder_key, |w| ShapeVae::new(w, &config))?;
+    let vae = dump.vae(options)?;
     let (z, queries) =
         (dump.input("in.z", options)?, dump.file.load("in.queries", options.device, Kind::Float)?);
     let grid = dump.file.view("out.grid")?;
@@ -149,11 +140,7 @@ pub fn coarse(dump: &Path, options: &Options, resolution: i64) -> Result<CoarseR
     const MIN_RESOLUTION: i64 = 64;
     let _no_grad = tch::no_grad_guard();
     let dump = Dump::open(dump)?;
-    let config = dump.vae_config()?;
-    config.validate()?;
-    let target = (options.device, options.kind);
-    let vae =
-        weights::load(&dump.weights(), "", target, shape_vae::is_encoder_key, |w| ShapeVae::new(w, &config))?;
+    let vae = dump.vae(options)?;
     let z = dump.input("in.z", options)?;
     let tokens = attempt(|| vae.decode(&z))?;
     let field = attempt(|| vae.field(&tokens))?;

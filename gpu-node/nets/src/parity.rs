@@ -160,6 +160,14 @@ impl Case {
         self.rows.push(row);
     }
 
+    /// Compares what a network gave, the tensors on its way first, each under its name.
+    fn compare_traced(&mut self, mids: &[(String, Tensor)], out: &Tensor) {
+        for (name, tensor) in mids {
+            self.compare(name, tensor, NETWORK);
+        }
+        self.compare("out", out, NETWORK);
+    }
+
     /// A row for what could not be computed.
     fn failed(&self, tensor: &str, tolerance: f64, error: &Error) -> Row {
         Row {

@@ -11,13 +11,11 @@
 mod specimens;
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use image::{DynamicImage, ImageFormat};
 use orfeas_node::pipeline::{
     GenerationRequest, Inference, InferenceConfig, Monitor, PipelineError, Settings, Stage, generate,
 };
@@ -65,11 +63,7 @@ impl Monitor for Watch {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cut_out = specimens::draw("mug", 1024, 5);
-    let picture = DynamicImage::from(specimens::compose(&cut_out, "gradient", 5));
-    let mut file = Cursor::new(Vec::new());
-    picture.write_to(&mut file, ImageFormat::Png)?;
-    let image = Bytes::from(file.into_inner());
+    let image = Bytes::from(specimens::mug_file()?);
     let models = miniature()?;
     let config =
         InferenceConfig { models_folder: Some(models.path().to_owned()), ..InferenceConfig::default() };

@@ -5,11 +5,9 @@
 mod specimens;
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::time::Instant;
 
 use anyhow::Context;
-use image::{DynamicImage, ImageFormat};
 use orfeas_node::pipeline::{self, GenerationRequest, Inference, InferenceConfig, Settings, Unwatched};
 use orfeas_protocol::options::{JobOptions, JobType};
 
@@ -17,11 +15,7 @@ const ROUNDS: usize = 20;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cut_out = specimens::draw("mug", 1024, 5);
-    let picture = DynamicImage::from(specimens::compose(&cut_out, "gradient", 5));
-    let mut file = Cursor::new(Vec::new());
-    picture.write_to(&mut file, ImageFormat::Png)?;
-    let image = bytes::Bytes::from(file.into_inner());
+    let image = bytes::Bytes::from(specimens::mug_file()?);
     let inference = Inference::start(InferenceConfig::default())?;
     let request = || GenerationRequest {
         image: image.clone(),

@@ -1,7 +1,9 @@
 //! The files of `dit` and `volume`: weights, inputs and results, with the sizes read off them.
 
 use super::Options;
-use crate::weights::{Prefixed, TensorSource};
+use crate::hunyuan_dit::HunyuanDit;
+use crate::shape_vae::ShapeVae;
+use crate::weights::{self, Prefixed, TensorSource};
 use crate::{Error, hunyuan_dit, shape_vae};
 use orfeas_torch::WeightsFile;
 use std::path::Path;
@@ -45,7 +47,23 @@ impl Dump {
         serde_json::from_str(self.file.texts()?.get("config")?).ok()
     }
 
-    pub(super) fn dit_config(&self) -> Result<hunyuan_dit::Config, Error> {
+    /// The denoiser of these weights.
+    pub(super) fn dit(&self, options: &Options) -> Result<HunyuanDit, Error> {
+        let config = self.dit_config()?;
+        config.validate()?;
+        let target = (options.device, options.kind);
+        weights::load(&self.weights(), "", target, |_| false, |w| HunyuanDit::new(w, &config))
+    }
+
+    /// The decoder of these weights.
+    pub(super) fn vae(&self, options: &Options) -> Result<ShapeVae, Error> {
+        let config = self.vae_config()?;
+        config.validate()?;
+        let target = (options.device, options.kind);
+        weights::load(&self.weights(), "", target, shape_vae::is_encoder_key, |w| ShapeVae::new(w, &config))
+    }
+
+    fn dit_config(&self) -> Result<hunyuan_dit::Config, Error> {
         if let Some(config) = self.config() {
             return Ok(config);
         }
@@ -66,7 +84,7 @@ impl Dump {
         })
     }
 
-    pub(super) fn vae_config(&self) -> Result<shape_vae::Config, Error> {
+    fn vae_config(&self) -> Result<shape_vae::Config, Error> {
         if let Some(config) = self.config::<shape_vae::Config>() {
             // The latents in these files are scaled already.
             return Ok(shape_vae::Config { scale_factor: 1.0, ..config });

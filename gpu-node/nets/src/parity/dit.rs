@@ -1,6 +1,6 @@
 //! Cases of the denoisers.
 
-use super::{Case, NETWORK};
+use super::Case;
 use crate::Error;
 use crate::dit21::{self, Dit21};
 use crate::hunyuan_dit::{Config, HunyuanDit};
@@ -27,10 +27,7 @@ pub(super) fn forward(case: &mut Case) -> Result<(), Error> {
             mids.push((format!("mid.{name}"), tensor.shallow_clone()));
         })
     })?;
-    for (name, tensor) in &mids {
-        case.compare(name, tensor, NETWORK);
-    }
-    case.compare("out", &out, NETWORK);
+    case.compare_traced(&mids, &out);
     Ok(())
 }
 
@@ -47,9 +44,6 @@ pub(super) fn forward_21(case: &mut Case) -> Result<(), Error> {
             mids.push((format!("mid.{name}"), tensor.shallow_clone()));
         })
     })?;
-    for (name, tensor) in &mids {
-        case.compare(name, tensor, NETWORK);
-    }
-    case.compare("out", &out, NETWORK);
+    case.compare_traced(&mids, &out);
     Ok(())
 }

@@ -54,9 +54,6 @@ pub(super) fn denoise(case: &mut Case) -> Result<(), Error> {
         mids.push((format!("mid.velocity{i}"), velocity.shallow_clone()));
         mids.push((format!("mid.latents{i}"), latents.shallow_clone()));
     })?;
-    for (name, tensor) in &mids {
-        case.compare(name, tensor, NETWORK);
-    }
-    case.compare("out", &latents, NETWORK);
+    case.compare_traced(&mids, &latents);
     Ok(())
 }

@@ -191,6 +191,14 @@ impl Background {
     }
 }
 
+/// The file that benches time: a mug of 1024 pixels a side over a gradient.
+pub(crate) fn mug_file() -> image::ImageResult<Vec<u8>> {
+    let picture = compose(&draw("mug", 1024, 5), "gradient", 5);
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut file, image::ImageFormat::Png)?;
+    Ok(file.into_inner())
+}
+
 /// The cut-out over a background of the kind, on which it casts a soft shadow to its lower right.
 pub(crate) fn compose_with_shadow(cut_out: &RgbaImage, kind: &str, seed: u64) -> image::RgbImage {
     let (width, height) = cut_out.dimensions();
