@@ -1,6 +1,6 @@
 //! Cases of the schedules and of whole denoising runs.
 
-use super::{Case, NETWORK, dit};
+use super::{Case, dit};
 use crate::Error;
 use crate::sampling::{Start, sample_traced};
 use crate::schedule::{Schedule, timestep};
