@@ -9,6 +9,7 @@ mod corpus;
 mod faults;
 mod jobs;
 mod keys;
+mod labels;
 mod metrics;
 mod miniature;
 mod models;

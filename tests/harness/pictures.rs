@@ -50,6 +50,28 @@ pub fn jpeg(side: u32, quality: u8, grain: u8) -> Vec<u8> {
     bytes
 }
 
+/// The ball as a JPEG that lies on its side and says so, and whose EXIF block, XMP packet, comment and tail hold
+/// `secret`. `marker` makes the file's digest its own.
+pub fn labelled_jpeg(side: u32, marker: u8, secret: &str) -> Vec<u8> {
+    let plain = jpeg(side, 90, marker);
+    // Little-endian TIFF: the orientation, then the artist, whose text lies behind the directory.
+    let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\x3b\x01\x02\0".to_vec();
+    exif.extend((secret.len() as u32 + 1).to_le_bytes());
+    exif.extend(38u32.to_le_bytes());
+    exif.extend([0; 4]);
+    exif.extend(secret.bytes().chain([0]));
+    let xmp = format!("http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>{secret}</x:xmpmeta>").into_bytes();
+    let mut file = plain[..2].to_vec();
+    for (marker, body) in [(0xe1, exif), (0xe1, xmp), (0xfe, secret.as_bytes().to_vec())] {
+        file.extend([0xff, marker]);
+        file.extend((body.len() as u16 + 2).to_be_bytes());
+        file.extend(body);
+    }
+    file.extend_from_slice(&plain[2..]);
+    file.extend(secret.bytes());
+    file
+}
+
 /// The ball as a lossless WebP.
 pub fn webp(side: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());

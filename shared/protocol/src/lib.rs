@@ -5,6 +5,7 @@
 //!  ids ─┬─▶ options ──▶ job ──▶ view (the job object callers see)
 //!       │   preset  ──▶  │                side (of a subject: which picture shows what)
 //!       └─▶ subjects     └──▶ problem (codes, their HTTP status)
+//!           picture (what stands beside a stored one)
 //!           rollout (which channel a request belongs to), key (who may call)
 //! ```
 
@@ -13,6 +14,7 @@ pub mod job;
 pub mod key;
 mod names;
 pub mod options;
+pub mod picture;
 pub mod preset;
 pub mod problem;
 pub mod rollout;

@@ -81,7 +81,7 @@ pub struct ModelChoice {
 /// The uploaded picture, after the checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InputImage {
-    /// Digest of the file; its name in the object store.
+    /// Digest of the file as it was sent; its name in the object store.
     pub sha256: Sha256Digest,
     /// `jpeg`, `png` or `webp`.
     pub format: String,

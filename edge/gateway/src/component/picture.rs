@@ -2,9 +2,10 @@
 //! among what is stored already; only when all of them have passed, the new ones become objects.
 
 use orfeas_edge_nats::jetstream::object::{GetInfo, ObjectInfo, PutInfo, StoredInfo};
-use orfeas_edge_nats::jetstream::{ObjectReader, ObjectWriter, PublishAck, kv};
+use orfeas_edge_nats::jetstream::{ObjectReader, ObjectWriter, PublishAck, PurgeSubject, kv};
 use orfeas_edge_nats::{Error as BusError, Pending};
-use orfeas_intake::{Declared, Inspector, Limits, ValidImage};
+use orfeas_intake::{Declared, Limits, Received, Receiver};
+use orfeas_protocol::picture::{from_metadata, is_made_from, metadata};
 use orfeas_protocol::subjects::{BLOCKLIST_BUCKET, blocklist_key};
 use orfeas_protocol::view::InputImage;
 use orfeas_protocol::{Code, Sha256Digest, Side};
@@ -19,7 +20,7 @@ use crate::upload::Pictured;
 /// A picture that is known by its digest; nothing of it is visible yet.
 pub(super) enum Picture {
     /// It came with this request.
-    Fresh(Box<ValidImage>, ObjectWriter),
+    Fresh(Box<Received>, ObjectWriter),
     /// It was uploaded before.
     Stored(Sha256Digest),
 }
@@ -27,7 +28,7 @@ pub(super) enum Picture {
 impl Picture {
     fn digest(&self) -> Sha256Digest {
         match self {
-            Self::Fresh(valid, _) => valid.sha256,
+            Self::Fresh(received, _) => received.image.sha256,
             Self::Stored(digest) => *digest,
         }
     }
@@ -68,6 +69,8 @@ pub(super) struct Accepted {
 pub(super) struct NewObject {
     info: ObjectInfo,
     replaces: u64,
+    /// Removes the chunks of the object in its place, which somebody stored with its metadata.
+    replaced: Option<PurgeSubject>,
     chunks: ObjectWriter,
 }
 
@@ -130,18 +133,21 @@ async fn check_one(
         (Picture::Stored(digest), Ok((stored, beside))) => {
             Ok((stored_input(bus, digest, stored).await?, None, beside))
         }
-        (Picture::Fresh(valid, mut writer), Ok((stored, beside))) => {
-            let input = picture::input(&valid);
-            if stored.as_ref().is_some_and(|stored| !stored.info.deleted) {
+        (Picture::Fresh(received, mut writer), Ok((stored, beside))) => {
+            let input = picture::input(&received.image);
+            let found = stored.as_ref().map(|stored| &stored.info).filter(|info| !info.deleted);
+            if found.is_some_and(|info| is_made_from(&digest, &info.metadata)) {
                 discard(edge, bus, writer).await;
                 return Ok((input, None, beside));
             }
+            let replaced = found.map(ObjectInfo::purge_chunks);
             let replaces = stored.map_or(0, |stored| stored.sequence);
+            // The name is the digest of what was sent; the store's own digest is that of what it holds.
             let (name, now) = (digest.to_string(), clock::now().to_string());
-            match writer.finish(bus, name, digest.as_bytes(), now).await {
+            match writer.finish(bus, name, received.stored_sha256.as_bytes(), now).await {
                 Ok(info) => {
-                    let info = ObjectInfo { metadata: picture::metadata(&input), ..info };
-                    Ok((input, Some(NewObject { info, replaces, chunks: writer }), beside))
+                    let info = ObjectInfo { metadata: metadata(&input), ..info };
+                    Ok((input, Some(NewObject { info, replaces, replaced, chunks: writer }), beside))
                 }
                 Err(error) => {
                     discard(edge, bus, writer).await;
@@ -191,19 +197,24 @@ async fn stored_input(
         Some(StoredInfo { info, .. }) if !info.deleted => info,
         _ => return Err(Failure::new(Code::NotFound, "no stored picture has this digest")),
     };
-    if let Some(input) = picture::from_metadata(digest, info.size, &info.metadata) {
+    if let Some(input) = from_metadata(digest, info.size, &info.metadata) {
         return Ok(input);
     }
-    let mut inspector = Inspector::new(Declared::default(), Limits::default());
+    let is_marked = is_made_from(&digest, &info.metadata);
+    let mut receiver = Receiver::new(Declared::default(), Limits::default());
     let mut reader = ObjectReader::new(info);
+    let mut stripped = Vec::new();
     while let Some(bytes) = reader.next(bus).await? {
-        inspector.push(&bytes)?;
+        receiver.push(&bytes, &mut stripped)?;
+        stripped.clear();
     }
-    let valid = inspector.finish()?;
-    if valid.sha256 != digest {
+    let Received { image, stored_sha256 } = receiver.finish(&mut stripped)?;
+    // Either the bytes are what was sent, or what is left of it without its metadata.
+    let is_left = is_marked && stored_sha256 == image.sha256;
+    if image.sha256 != digest && !is_left {
         return Err(Failure::internal("a stored picture differs from its name"));
     }
-    Ok(picture::input(&valid))
+    Ok(InputImage { sha256: digest, ..picture::input(&image) })
 }
 
 /// Objects that are becoming visible: what was asked of the bus together with other requests.
@@ -232,7 +243,14 @@ impl Appearing {
         let mut outcome = Ok(false);
         for (object, pending) in self.0 {
             match bus.finish(pending, soon()).await {
-                Ok(_) => outcome = outcome.map(|_| true),
+                Ok(_) => match object.replaced {
+                    None => outcome = outcome.map(|_| true),
+                    Some(purge) => {
+                        if let Err(error) = bus.call(&purge, soon()).await {
+                            eprintln!("replaced chunks stay until their age removes them: {error}");
+                        }
+                    }
+                },
                 Err(error) => {
                     discard(edge, bus, object.chunks).await;
                     if error != BusError::Conflict {

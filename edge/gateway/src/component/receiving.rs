@@ -1,13 +1,13 @@
-//! A request's pictures on their way from its body into the object store: each is checked and stored while it
-//! arrives, one after the other, so that a request needs the memory of one picture's checks.
+//! A request's pictures on their way from its body into the object store: each is checked, and stored without its
+//! metadata, while it arrives, one after the other, so that a request needs the memory of one picture's checks.
 //!
 //! ```text
-//!  body ─▶ UploadReader ─▶ Inspector + ObjectWriter of the picture that comes ─▶ Picture: chunks, not yet visible
+//!  body ─▶ UploadReader ─▶ Receiver ─▶ ObjectWriter of the picture that comes ─▶ Picture: chunks, not yet visible
 //! ```
 
 use orfeas_edge_nats::jetstream::ObjectWriter;
 use orfeas_edge_nats::jetstream::object::nuid;
-use orfeas_intake::{Inspector, Limits};
+use orfeas_intake::{Limits, Receiver};
 use orfeas_protocol::options::RequestOptions;
 
 use super::clock;
@@ -54,7 +54,9 @@ struct Arrival {
 struct Coming {
     pictured: Pictured,
     /// `None` once it has said what it thinks.
-    inspector: Option<Inspector>,
+    receiver: Option<Receiver>,
+    /// What it gave and the writer has not taken yet: empty between two events.
+    stripped: Vec<u8>,
     writer: ObjectWriter,
 }
 
@@ -76,36 +78,43 @@ impl Arrival {
         for event in upload.last {
             self.take(bus, event).await?;
         }
-        self.end_picture()?;
+        self.end_picture(bus).await?;
         Ok(upload.options)
     }
 
     async fn take(&mut self, bus: &mut Bus, event: Event) -> Result<(), Failure> {
         match event {
             Event::Image(pictured, head) => {
-                self.end_picture()?;
-                let inspector = Inspector::new(head.declared(), Limits::default());
+                self.end_picture(bus).await?;
+                let receiver = Receiver::new(head.declared(), Limits::default());
                 let writer = ObjectWriter::new(&self.bucket, nuid(clock::u128_random()));
-                self.coming = Some(Coming { pictured, inspector: Some(inspector), writer });
+                self.coming =
+                    Some(Coming { pictured, receiver: Some(receiver), stripped: Vec::new(), writer });
             }
             Event::Data(bytes) => {
-                if let Some(Coming { pictured, inspector: Some(inspector), writer }) = &mut self.coming {
-                    inspector.push(&bytes).map_err(|rejection| refused(*pictured, rejection.into()))?;
-                    writer.write(bus, &bytes).await?;
+                if let Some(Coming { pictured, receiver: Some(receiver), stripped, writer }) =
+                    &mut self.coming
+                {
+                    let pushed = receiver.push(&bytes, stripped);
+                    pushed.map_err(|rejection| refused(*pictured, rejection.into()))?;
+                    writer.write(bus, stripped).await?;
+                    stripped.clear();
                 }
             }
         }
         Ok(())
     }
 
-    fn end_picture(&mut self) -> Result<(), Failure> {
-        let Some(coming) = &mut self.coming else { return Ok(()) };
-        let pictured = coming.pictured;
-        if let Some(inspector) = coming.inspector.take() {
+    async fn end_picture(&mut self, bus: &mut Bus) -> Result<(), Failure> {
+        let Some(Coming { pictured, receiver, stripped, writer }) = &mut self.coming else { return Ok(()) };
+        let pictured = *pictured;
+        if let Some(receiver) = receiver.take() {
             // Of a picture that is refused the writer stays where it is, to be discarded with the others.
-            let valid = inspector.finish().map_err(|rejection| refused(pictured, rejection.into()))?;
+            let received = receiver.finish(stripped);
+            let received = received.map_err(|rejection| refused(pictured, rejection.into()))?;
+            writer.write(bus, stripped).await?;
             let writer = self.coming.take().map(|coming| coming.writer);
-            let picture = writer.map(|writer| (pictured, Picture::Fresh(Box::new(valid), writer)));
+            let picture = writer.map(|writer| (pictured, Picture::Fresh(Box::new(received), writer)));
             self.complete.extend(picture);
         }
         Ok(())

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::stream::PurgeSubject;
 use super::{Call, PublishAck, Request, decode_api, decode_direct};
 use crate::error::Error;
 use crate::protocol::{Headers, Message};
@@ -47,6 +48,13 @@ pub struct ObjectInfo {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl ObjectInfo {
+    /// The request that removes the object's chunks, once nothing points to them.
+    pub fn purge_chunks(&self) -> PurgeSubject {
+        purge_chunks(&self.bucket, &self.nuid)
+    }
+}
+
 /// How an object is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectOptions {
@@ -74,6 +82,10 @@ pub fn nuid(mut random: u128) -> String {
 
 pub(super) fn chunk_subject(bucket: &str, nuid: &str) -> String {
     format!("$O.{bucket}.C.{nuid}")
+}
+
+pub(super) fn purge_chunks(bucket: &str, nuid: &str) -> PurgeSubject {
+    PurgeSubject { stream: format!("OBJ_{bucket}"), subject: chunk_subject(bucket, nuid) }
 }
 
 fn meta_subject(bucket: &str, name: &str) -> String {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::object::{CHUNK_BYTES, ObjectInfo, ObjectOptions, chunk_subject, digest_text};
+use super::object::{CHUNK_BYTES, ObjectInfo, ObjectOptions, chunk_subject, digest_text, purge_chunks};
 use super::stream::PurgeSubject;
 use super::{Call, PublishAck, Stored, decode_direct};
 use crate::connection::{Connection, Pending};
@@ -144,10 +144,7 @@ impl ObjectWriter {
 
     /// The request that removes what was stored so far.
     fn purge(&self) -> PurgeSubject {
-        PurgeSubject {
-            stream: format!("OBJ_{}", self.bucket),
-            subject: chunk_subject(&self.bucket, &self.nuid),
-        }
+        purge_chunks(&self.bucket, &self.nuid)
     }
 
     /// Removes what was stored. A chunk that the server has not stored yet would come

@@ -79,7 +79,7 @@ pub(crate) struct ObjectInfo {
     deleted: bool,
     /// What its writer wants to know of it; kept when the object is stored afresh.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<String, String>,
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 impl ObjectInfo {
@@ -184,6 +184,15 @@ impl Objects {
 
     /// Reads an object and checks it against its description.
     pub(crate) async fn get(&self, name: &str, limit_bytes: u64) -> Result<Bytes, ObjectError> {
+        Ok(self.get_described(name, limit_bytes).await?.0)
+    }
+
+    /// As [`Self::get`], with the description.
+    pub(crate) async fn get_described(
+        &self,
+        name: &str,
+        limit_bytes: u64,
+    ) -> Result<(Bytes, ObjectInfo), ObjectError> {
         let info = self.describe(name).await?.ok_or(ObjectError::NotFound)?;
         if info.size > limit_bytes {
             return Err(ObjectError::TooLarge { limit_bytes });
@@ -204,14 +213,30 @@ impl Objects {
             data.extend_from_slice(&chunk.payload);
             after = chunk.sequence;
         }
-        let digest_agrees = info.digest.is_none_or(|digest| digest == digest_text(&Sha256Digest::of(&data)));
-        if data.len() == size && digest_agrees { Ok(data.freeze()) } else { Err(ObjectError::Damaged) }
+        let digest = info.digest.as_deref();
+        let digest_agrees = digest.is_none_or(|digest| digest == digest_text(&Sha256Digest::of(&data)));
+        if data.len() == size && digest_agrees {
+            Ok((data.freeze(), info))
+        } else {
+            Err(ObjectError::Damaged)
+        }
     }
 
     /// Writes an object, if its name still has the version `expected`. Its description follows when its chunks are on
     /// the disk.
     pub(crate) async fn put(&self, name: &str, data: &Bytes, expected: &Version) -> Result<(), ObjectError> {
-        self.put_in(name, data, expected, Order::ChunksFirst).await
+        self.put_in(name, data, BTreeMap::new(), expected, Order::ChunksFirst).await
+    }
+
+    /// As [`Self::put`], with what is to be known of the object beside what is known of it.
+    pub(crate) async fn put_known(
+        &self,
+        name: &str,
+        data: &Bytes,
+        metadata: BTreeMap<String, String>,
+        expected: &Version,
+    ) -> Result<(), ObjectError> {
+        self.put_in(name, data, metadata, expected, Order::ChunksFirst).await
     }
 
     /// As [`Self::put`], for an object that nobody looks for before this has returned: its description goes out with
@@ -222,13 +247,14 @@ impl Objects {
         data: &Bytes,
         expected: &Version,
     ) -> Result<(), ObjectError> {
-        self.put_in(name, data, expected, Order::Together).await
+        self.put_in(name, data, BTreeMap::new(), expected, Order::Together).await
     }
 
     async fn put_in(
         &self,
         name: &str,
         data: &Bytes,
+        known: BTreeMap<String, String>,
         expected: &Version,
         order: Order,
     ) -> Result<(), ObjectError> {
@@ -238,7 +264,8 @@ impl Objects {
         let digest = digest_text(&Sha256Digest::of(data));
         let replaced = expected.0.as_ref();
         let same = replaced.filter(|old| old.info.digest.as_deref() == Some(digest.as_str()));
-        let metadata = same.map(|old| old.info.metadata.clone()).unwrap_or_default();
+        let mut metadata = same.map(|old| old.info.metadata.clone()).unwrap_or_default();
+        metadata.extend(known);
         let plan = Plan { nuid: nuid.clone(), digest, metadata, order };
         let written = self.write(name, data, expected, plan).await;
         // Chunks that no description points to would lie there until their age removes them.

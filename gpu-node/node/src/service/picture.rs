@@ -1,13 +1,16 @@
-//! The checks that every picture passes, whichever way it came: those of `orfeas_intake`, and the block list.
+//! The checks that every picture passes, whichever way it came: those of `orfeas_intake`, and the block list. What goes
+//! on from here has lost its metadata; its name stays the digest of what was sent.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::jetstream::kv::{self, Operation};
 use bytes::Bytes;
-use orfeas_intake::{Declared, Limits, Rejection, ValidImage, inspect};
+use orfeas_intake::{Declared, Limits, Rejection, ValidImage, inspect, redact};
 use orfeas_protocol::Sha256Digest;
 use orfeas_protocol::options::JobOptions;
+use orfeas_protocol::picture::is_made_from;
 use orfeas_protocol::problem::{Code, Problem};
 use orfeas_protocol::subjects::blocklist_key;
 use orfeas_protocol::view::InputImage;
@@ -56,7 +59,9 @@ impl PictureError {
 /// A picture that passed every check.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckedPicture {
+    /// Without metadata.
     pub(crate) bytes: Bytes,
+    /// As it was sent.
     pub(crate) input: InputImage,
     /// Of the subject's other sides.
     pub(crate) views: Views,
@@ -111,21 +116,11 @@ impl Pictures {
         Self { blocklist, uploads, kept: Arc::default() }
     }
 
-    /// Checks the bytes of a picture.
-    pub(crate) async fn check(&self, bytes: Bytes) -> Result<CheckedPicture, PictureError> {
-        let picture = self.inspect(bytes).await?;
+    /// Checks the bytes of a picture, as they were sent.
+    pub(crate) async fn check(&self, sent: Bytes) -> Result<CheckedPicture, PictureError> {
+        let Inspected { valid, bytes, .. } = inspected(sent).await?;
+        let picture = self.keep(bytes, input_image(&valid));
         if self.is_blocked(&picture.input.sha256).await? { Err(PictureError::Flagged) } else { Ok(picture) }
-    }
-
-    async fn inspect(&self, bytes: Bytes) -> Result<CheckedPicture, PictureError> {
-        let shared = bytes.clone();
-        // Up to hundreds of milliseconds of entropy decoding: not on a thread that others wait for.
-        let inspected =
-            tokio::task::spawn_blocking(move || inspect(&shared, Declared::default(), Limits::default()));
-        let valid = inspected.await.map_err(|error| PictureError::Unavailable(error.into()))??;
-        let input = input_image(&valid);
-        self.kept().keep(bytes.clone(), input.clone());
-        Ok(CheckedPicture { bytes, input, views: Views::default() })
     }
 
     /// Fetches a stored picture and checks it.
@@ -138,9 +133,11 @@ impl Pictures {
         }
         let name = digest.to_string();
         // Its name says what to look up in the block list before its bytes are here.
-        let (bytes, is_blocked) =
-            tokio::join!(self.uploads.get(&name, Limits::default().bytes_max), self.is_blocked(&digest));
-        let bytes = bytes.map_err(|error| match error {
+        let (stored, is_blocked) = tokio::join!(
+            self.uploads.get_described(&name, Limits::default().bytes_max),
+            self.is_blocked(&digest)
+        );
+        let (stored, info) = stored.map_err(|error| match error {
             ObjectError::NotFound => PictureError::NotStored,
             ObjectError::TooLarge { limit_bytes } => Rejection::TooLarge { limit_bytes }.into(),
             other => PictureError::Unavailable(other.into()),
@@ -148,8 +145,17 @@ impl Pictures {
         if is_blocked? {
             return Err(PictureError::Flagged);
         }
-        let picture = self.inspect(bytes).await?;
-        if picture.input.sha256 == digest { Ok(picture) } else { Err(PictureError::Mismatch) }
+        let inspected = inspected(stored).await?;
+        if !inspected.is_of(&digest, is_made_from(&digest, &info.metadata)) {
+            return Err(PictureError::Mismatch);
+        }
+        let input = InputImage { sha256: digest, ..input_image(&inspected.valid) };
+        Ok(self.keep(inspected.bytes, input))
+    }
+
+    fn keep(&self, bytes: Bytes, input: InputImage) -> CheckedPicture {
+        self.kept().keep(bytes.clone(), input.clone());
+        CheckedPicture { bytes, input, views: Views::default() }
     }
 
     /// Fetches a job's stored picture, with those of the other sides that its options name, and checks them all.
@@ -180,6 +186,40 @@ impl Pictures {
     }
 }
 
+/// A file that is a valid picture.
+#[derive(Debug)]
+struct Inspected {
+    /// The file as it was.
+    valid: ValidImage,
+    /// The file without its metadata.
+    bytes: Bytes,
+    /// Whether it had some.
+    had_metadata: bool,
+}
+
+impl Inspected {
+    /// Whether a stored file is the picture of this name: as it was sent, or what is left of that without its metadata.
+    /// What was left cannot be compared with the name. So its writer must have said whose it is (`is_marked`), and it
+    /// must be what a writer of ours leaves.
+    fn is_of(&self, name: &Sha256Digest, is_marked: bool) -> bool {
+        self.valid.sha256 == *name || (is_marked && !self.had_metadata)
+    }
+}
+
+async fn inspected(file: Bytes) -> Result<Inspected, PictureError> {
+    // Up to hundreds of milliseconds of entropy decoding: not on a thread that others wait for.
+    let work = tokio::task::spawn_blocking(move || {
+        let valid = inspect(&file, Declared::default(), Limits::default())?;
+        let stripped = match redact(&file) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(stripped) => Some(Bytes::from(stripped)),
+        };
+        let had_metadata = stripped.is_some();
+        Ok::<_, Rejection>(Inspected { valid, bytes: stripped.unwrap_or(file), had_metadata })
+    });
+    Ok(work.await.map_err(|error| PictureError::Unavailable(error.into()))??)
+}
+
 fn input_image(valid: &ValidImage) -> InputImage {
     let media_type = valid.format.media_type();
     InputImage {
@@ -208,6 +248,24 @@ mod tests {
 
     fn digest(n: usize) -> Sha256Digest {
         Sha256Digest::of(n.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_stored_file_is_the_picture_of_its_name_or_what_is_left_of_it() {
+        let mut plain = std::io::Cursor::new(Vec::new());
+        image::RgbImage::new(32, 32).write_to(&mut plain, image::ImageFormat::Jpeg).unwrap();
+        let plain = plain.into_inner();
+        let sent = [&plain[..2], b"\xff\xfe\0\x06Jane", &plain[2..]].concat();
+        let (name, of_plain) = (Sha256Digest::of(&sent), Sha256Digest::of(&plain));
+        let sent = inspected(sent.into()).await.unwrap();
+        assert!(sent.had_metadata && sent.is_of(&name, false) && sent.is_of(&name, true));
+        assert!(!sent.is_of(&of_plain, true), "marked, but nothing was taken out");
+        assert!(!sent.bytes.windows(4).any(|window| window == b"Jane"));
+        let left = inspected(sent.bytes).await.unwrap();
+        assert!(!left.had_metadata && left.is_of(&name, true));
+        assert!(!left.is_of(&name, false), "nobody said whose it is");
+        let plain = inspected(plain.into()).await.unwrap();
+        assert!(!plain.had_metadata && plain.is_of(&of_plain, false));
     }
 
     #[test]

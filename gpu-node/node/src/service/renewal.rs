@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use orfeas_intake::Limits;
+use orfeas_protocol::picture::metadata;
 use orfeas_protocol::{JobId, Sha256Digest, Timestamp};
 
 use super::entropy::now;
 use super::job::Refusal;
 use super::node::NodeContext;
 use super::objects::ObjectError;
+use super::picture::PictureError;
 use super::records::{ChangeError, Stored};
 use super::watcher::OpenJobs;
 
@@ -109,8 +110,15 @@ async fn renew_picture(
         return Ok(due);
     }
     let version = uploads.version(&name).await?;
-    let picture = uploads.get(&name, Limits::default().bytes_max).await?;
-    match uploads.put(&name, &picture, &version).await {
+    let picture = match node.pictures.fetch(digest).await {
+        Ok(picture) => picture,
+        Err(PictureError::Unavailable(error)) => return Err(error),
+        // Refused, as the job will be that asks for it.
+        Err(_) => return Ok(None),
+    };
+    let mut known = info.metadata;
+    known.extend(metadata(&picture.input));
+    match uploads.put_known(&name, &picture.bytes, known, &version).await {
         Ok(()) => tracing::info!(job = %id, "picture of a waiting job stored afresh"),
         // Another node, or a caller with the same picture, was faster.
         Err(ObjectError::Superseded) => {}

@@ -11,6 +11,7 @@ use async_nats::jetstream::kv::Operation;
 use bytes::Bytes;
 use orfeas_protocol::job::NewJob;
 use orfeas_protocol::options::{JobOptions, RequestOptions};
+use orfeas_protocol::picture::{is_made_from, metadata};
 use orfeas_protocol::problem::{Code, Problem};
 use orfeas_protocol::rollout::{Rollout, RolloutKey};
 use orfeas_protocol::{Channel, JobRecord, RequestId, Sha256Digest, TenantId};
@@ -18,7 +19,7 @@ use orfeas_protocol::{Channel, JobRecord, RequestId, Sha256Digest, TenantId};
 use super::entropy::{job_id, now};
 use super::line::foresee_new;
 use super::node::NodeContext;
-use super::objects::{ObjectError, Objects};
+use super::objects::{ObjectError, ObjectInfo, Objects};
 use super::picture::{CheckedPicture, PictureError};
 use super::queue::{EnqueueError, enqueue};
 
@@ -130,7 +131,7 @@ async fn channel(node: &NodeContext, digest: &Sha256Digest) -> Result<Channel, P
     Ok(rollout.channel(RolloutKey::Content(digest)))
 }
 
-/// Stores a picture, unless it is there already and will be for long enough.
+/// Stores a picture without its metadata, unless it is there already so and will be for long enough.
 pub(crate) async fn store(uploads: &Objects, picture: &CheckedPicture) -> Result<(), Problem> {
     let name = picture.input.sha256.to_string();
     let failed = |error: ObjectError| match error {
@@ -141,10 +142,12 @@ pub(crate) async fn store(uploads: &Objects, picture: &CheckedPicture) -> Result
     let version = uploads.version(&name).await.map_err(failed)?;
     let refresh_after = uploads.refresh_after();
     let is_fresh = |stored_at| now().since(stored_at) < refresh_after;
-    if version.info().is_some_and(|found| found.mtime.is_some_and(is_fresh)) {
+    // What others have put there may have its metadata still.
+    let is_ours = |found: &ObjectInfo| is_made_from(&picture.input.sha256, &found.metadata);
+    if version.info().is_some_and(|found| is_ours(found) && found.mtime.is_some_and(is_fresh)) {
         return Ok(());
     }
-    match uploads.put(&name, &picture.bytes, &version).await {
+    match uploads.put_known(&name, &picture.bytes, metadata(&picture.input), &version).await {
         // Somebody else has stored the same bytes.
         Ok(()) | Err(ObjectError::Superseded) => Ok(()),
         Err(error) => Err(failed(error)),
