@@ -40,10 +40,26 @@ impl Process {
     /// # Panics
     /// When the program ends or stays silent.
     pub fn ready_line(&mut self, prefix: &str) -> String {
+        let stdout = self.stdout.clone();
+        self.told(&stdout, |line| line.starts_with(prefix))
+    }
+
+    /// Waits for a line of the log with `words`, and returns it.
+    ///
+    /// # Panics
+    /// When the program ends or stays silent.
+    pub fn logged(&mut self, words: &str) -> String {
+        let stderr = self.stderr.clone();
+        self.told(&stderr, |line| line.contains(words))
+    }
+
+    /// Waits for a whole line in a file.
+    fn told(&mut self, file: &Path, is_it: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
-            let text = std::fs::read_to_string(&self.stdout).unwrap();
-            if let Some(line) = text.lines().find(|line| line.starts_with(prefix) && text.contains('\n')) {
+            let text = std::fs::read_to_string(file).unwrap();
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            if let Some(line) = whole.lines().find(|line| is_it(line)) {
                 return line.to_owned();
             }
             if let Some(status) = self.child.try_wait().unwrap() {

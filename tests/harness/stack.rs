@@ -1,6 +1,5 @@
 //! The whole service as real processes: message bus, node and edge, on free ports of the loopback.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,10 +36,6 @@ fn nats_server() -> PathBuf {
     std::env::var_os("ORFEAS_NATS_SERVER").map_or_else(|| PathBuf::from("nats-server"), PathBuf::from)
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// `nats-server` with JetStream on a folder that outlives its restarts.
 #[derive(Debug)]
 pub struct Bus {
@@ -52,14 +47,18 @@ pub struct Bus {
 
 impl Bus {
     fn start(dir: &Path, store: &Path) -> Self {
-        let port = free_port();
-        Self { process: Self::spawn(dir, store, port), port, dir: dir.to_owned(), store: store.to_owned() }
+        // The server chooses its port, and tells it on its log: one that we chose could be another's by then.
+        let mut process = Self::spawn(dir, store, "-1");
+        let told = process.logged("Listening for client connections on ");
+        let port = told.rsplit(':').next().and_then(|port| port.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("unexpected line {told:?}"));
+        Self { process, port, dir: dir.to_owned(), store: store.to_owned() }
     }
 
-    fn spawn(dir: &Path, store: &Path, port: u16) -> Process {
+    fn spawn(dir: &Path, store: &Path, port: &str) -> Process {
         let mut command = Command::new(nats_server());
         command.arg("-c").arg(root().join("infra/nats/nats-server.conf"));
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(store.join("jetstream"));
+        command.args(["-a", "127.0.0.1", "-p", port, "-sd"]).arg(store.join("jetstream"));
         Process::spawn("nats-server", dir, &mut command)
     }
 
@@ -89,7 +88,7 @@ impl Bus {
     /// Starts again on the same port and folder.
     pub async fn restart(&mut self) {
         self.process.kill();
-        self.process = Self::spawn(&self.dir, &self.store, self.port);
+        self.process = Self::spawn(&self.dir, &self.store, &self.port.to_string());
         self.connect().await;
     }
 }

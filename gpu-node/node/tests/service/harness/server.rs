@@ -1,6 +1,6 @@
 //! A `nats-server` of the test's own.
 
-use std::net::TcpListener;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_nats::Client;
 use orfeas_node::metrics::Metrics;
 use orfeas_node::service::{CONNECT_LIMIT, Connection, check_durability};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{config, until};
@@ -22,18 +23,21 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(&[]).await
     }
 
     /// With its monitoring port open.
     pub(crate) async fn start_monitored() -> Self {
-        Self::start_with(Some(free_port())).await
+        Self::start_with(&["-m", "-1"]).await
     }
 
-    async fn start_with(monitor: Option<u16>) -> Self {
+    async fn start_with(arguments: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        let port = free_port();
-        let server = Self { child: spawn_server(dir.path(), port, monitor), dir, port, monitor };
+        // The server chooses its ports: one that we chose could be another's by the time it listens.
+        let child = spawn_server(dir.path(), &[&["-p", "-1"], arguments].concat());
+        let mut server = Self { child, dir, port: 0, monitor: None };
+        let told = until("nats-server tells its ports", async || ports(server.dir.path())).await;
+        (server.port, server.monitor) = told;
         server.client().await;
         server
     }
@@ -64,7 +68,9 @@ impl Server {
     pub(crate) async fn crash_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn_server(self.dir.path(), self.port, self.monitor);
+        let mut arguments = vec!["-p".to_owned(), self.port.to_string()];
+        arguments.extend(self.monitor.into_iter().flat_map(|port| ["-m".to_owned(), port.to_string()]));
+        self.child = spawn_server(self.dir.path(), &arguments);
         self.client().await;
     }
 }
@@ -76,17 +82,21 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Where the server listens for clients and, if it does, for its monitors: it tells in a file as soon as it does.
+fn ports(dir: &Path) -> Option<(u16, Option<u16>)> {
+    let is_told = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "ports");
+    let file = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).find(is_told)?;
+    // Half of the file is no JSON.
+    let urls: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).ok()?;
+    let port = |kind: &str| urls[kind][0].as_str()?.rsplit(':').next()?.parse().ok();
+    Some((port("nats")?, port("monitoring")))
 }
 
-fn spawn_server(dir: &Path, port: u16, monitor: Option<u16>) -> Child {
+fn spawn_server(dir: &Path, arguments: &[impl AsRef<OsStr>]) -> Child {
     let program = std::env::var_os("ORFEAS_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from);
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/nats/nats-server.conf");
     let mut command = Command::new(program);
-    command.arg("-c").arg(config).args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(dir);
-    if let Some(monitor) = monitor {
-        command.args(["-m", &monitor.to_string()]);
-    }
+    command.arg("-c").arg(config).args(["-a", "127.0.0.1"]).args(arguments);
+    command.arg("-sd").arg(dir).arg("--ports_file_dir").arg(dir);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nats-server: run `cargo xtask setup`")
 }
