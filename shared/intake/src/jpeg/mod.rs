@@ -12,6 +12,7 @@
 mod bits;
 mod frame;
 mod huffman;
+pub(crate) mod marker;
 mod progressive;
 mod scan;
 
@@ -20,6 +21,7 @@ use crate::inspector::Picture;
 use crate::{ImageFormat, Limits, Rejection};
 use frame::{Frame, Process};
 use huffman::Definition;
+use marker::{APP1, DAC, DHT, DNL, DQT, DRI, EOI, JPG, SOI, SOS, TEM};
 use scan::{Progress, Scan};
 
 /// Scans of one file. Encoders write about ten; each may cost a pass over all blocks for a few bytes.
@@ -61,18 +63,6 @@ struct Tables {
 fn corrupt(reason: &'static str) -> Rejection {
     Rejection::Corrupt { format: ImageFormat::Jpeg, reason }
 }
-
-const SOI: u8 = 0xd8;
-const EOI: u8 = 0xd9;
-const SOS: u8 = 0xda;
-const DQT: u8 = 0xdb;
-const DNL: u8 = 0xdc;
-const DRI: u8 = 0xdd;
-const DHT: u8 = 0xc4;
-const JPG: u8 = 0xc8;
-const DAC: u8 = 0xcc;
-const APP1: u8 = 0xe1;
-const TEM: u8 = 0x01;
 
 impl JpegWalker {
     pub(crate) fn new(limits: Limits) -> Self {

@@ -13,49 +13,21 @@
 
 use memchr::memchr;
 
-use super::{Output, take};
+use super::Output;
+use super::pass::{Fate, Format};
 use crate::exif::{EXIF_IDENTIFIER, only_orientation};
+use crate::jpeg::marker::{APP0, APP1, APP2, APP14, DNL, DQT, DRI, EOI, SOI, SOS, TEM};
 
-/// Redacts one JPEG file from SOI to the end of the upload.
+/// Where in a JPEG file the next head is.
 #[derive(Debug, Default)]
-pub(super) struct JpegRedactor {
-    state: State,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-enum State {
+pub(super) enum Jpeg {
     #[default]
     Start,
     /// At a marker.
     Marker,
-    /// Within a segment's body: `kept` bytes stay, `blanked` behind them go.
-    Body { kept: u64, blanked: u64, then: Then },
-    /// Within entropy-coded data.
-    Scan,
-    /// Behind the end of the image.
-    Tail,
-    /// No segment where one has to be: not a valid file.
-    Lost,
-}
-
-/// What follows a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    Marker,
+    /// Within entropy-coded data, which is read as heads: only a search finds its end.
     Scan,
 }
-
-const SOI: u8 = 0xd8;
-const EOI: u8 = 0xd9;
-const SOS: u8 = 0xda;
-const DQT: u8 = 0xdb;
-const DNL: u8 = 0xdc;
-const DRI: u8 = 0xdd;
-const APP0: u8 = 0xe0;
-const APP1: u8 = 0xe1;
-const APP2: u8 = 0xe2;
-const APP14: u8 = 0xee;
-const TEM: u8 = 0x01;
 
 /// A marker with its segment's length.
 const HEADER_BYTES: usize = 4;
@@ -72,100 +44,59 @@ const KEPT_APPLICATION: &[(u8, &[u8], usize)] = &[
     (APP14, b"Adobe", 12),
 ];
 
-impl JpegRedactor {
-    pub(super) fn read(&mut self, window: &[u8], out: &mut Output<'_>) -> usize {
-        let mut at = 0;
-        loop {
-            let rest = window.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                return at;
+impl Format for Jpeg {
+    fn head(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<(usize, Fate)> {
+        match self {
+            Self::Start => {
+                let marker = rest.first_chunk::<2>()?;
+                *self = Self::Marker;
+                Some((out.keep(marker), Fate::HEAD))
             }
-            at += match &mut self.state {
-                State::Start => {
-                    let Some(marker) = rest.first_chunk::<2>() else { return at };
-                    out.keep(marker);
-                    self.state = State::Marker;
-                    marker.len()
+            Self::Marker => self.segment(rest, out),
+            Self::Scan => {
+                let (data, ends) = entropy_coded(rest);
+                if ends {
+                    *self = Self::Marker;
+                } else if data.is_empty() {
+                    return None;
                 }
-                State::Marker => match self.read_segment(rest, out) {
-                    Some(read) => read,
-                    None => return at,
-                },
-                State::Body { kept: 0, blanked: 0, then } => {
-                    self.state = match then {
-                        Then::Marker => State::Marker,
-                        Then::Scan => State::Scan,
-                    };
-                    0
-                }
-                State::Body { kept: 0, blanked, .. } => out.blank(take(rest, blanked)).len(),
-                State::Body { kept, .. } => {
-                    let data = take(rest, kept);
-                    out.keep(data);
-                    data.len()
-                }
-                State::Scan => {
-                    let (data, ends) = entropy_coded(rest);
-                    out.keep(data);
-                    if ends {
-                        self.state = State::Marker;
-                    } else if data.len() < rest.len() {
-                        return at + data.len();
-                    }
-                    data.len()
-                }
-                State::Tail => out.blank(rest).len(),
-                State::Lost => {
-                    out.keep(rest);
-                    rest.len()
-                }
-            };
+                Some((out.keep(data), Fate::HEAD))
+            }
         }
     }
+}
 
-    /// Reads one marker with what has to be known of its segment; `None` if more bytes are needed.
-    fn read_segment(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<usize> {
+impl Jpeg {
+    /// Reads one marker with what has to be known of its segment.
+    fn segment(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<(usize, Fate)> {
         let &[first, code, ..] = rest else { return None };
         if first != 0xff || matches!(code, 0 | SOI) {
-            self.state = State::Lost;
-            return Some(0);
+            return Some((0, Fate::Lost));
         }
         match code {
             // A fill byte.
-            0xff => {
-                out.keep(&[first]);
-                return Some(1);
-            }
-            TEM | 0xd0..=0xd7 | EOI => {
-                out.keep(&[first, code]);
-                if code == EOI {
-                    self.state = State::Tail;
-                }
-                return Some(2);
-            }
+            0xff => return Some((out.keep(&[first]), Fate::HEAD)),
+            EOI => return Some((out.keep(&[first, code]), Fate::Tail)),
+            TEM | 0xd0..=0xd7 => return Some((out.keep(&[first, code]), Fate::HEAD)),
             _ => {}
         }
         let header = rest.first_chunk::<HEADER_BYTES>()?;
         let &[_, _, high, low] = header;
         let Some(body_bytes) = usize::from(u16::from_be_bytes([high, low])).checked_sub(2) else {
-            self.state = State::Lost;
-            return Some(0);
+            return Some((0, Fate::Lost));
         };
         let body = rest.get(HEADER_BYTES..).unwrap_or_default();
         let body = body.get(..body_bytes).unwrap_or(body);
-        let mut then = Then::Marker;
         let kept = match code {
             0xc0..=0xcf | DQT | DNL | DRI => ALL,
             SOS => {
-                then = Then::Scan;
+                *self = Self::Scan;
                 ALL
             }
             APP1 if begins_with(body, body_bytes, EXIF_IDENTIFIER)? => {
                 let block = (body.len() == body_bytes).then_some(body)?;
                 if let Some(only) = only_orientation(block) {
-                    out.keep(header);
-                    out.replace(block, &only);
-                    return Some(HEADER_BYTES + body_bytes);
+                    return Some((out.keep(header) + out.replace(block, &only), Fate::HEAD));
                 }
                 0
             }
@@ -174,10 +105,9 @@ impl JpegRedactor {
                 _ => 0,
             },
         };
-        out.keep(header);
         let kept = kept.min(body_bytes);
-        self.state = State::Body { kept: kept as u64, blanked: (body_bytes - kept) as u64, then };
-        Some(HEADER_BYTES)
+        let body = Fate::Body { kept: kept as u64, blanked: (body_bytes - kept) as u64 };
+        Some((out.keep(header), body))
     }
 }
 

@@ -13,6 +13,7 @@
 //! same format, dimensions and orientation. What is not, or is of no known format, goes through from there on as it is.
 
 mod jpeg;
+mod pass;
 mod png;
 mod webp;
 
@@ -22,9 +23,10 @@ use std::convert::Infallible;
 use crate::ImageFormat;
 use crate::carry::Carry;
 use crate::sniff::{Sniffed, sniff};
-use jpeg::JpegRedactor;
-use png::PngRedactor;
-use webp::WebpRedactor;
+use jpeg::Jpeg;
+use pass::Pass;
+use png::Png;
+use webp::Webp;
 
 /// Longest part of an EXIF block that is read for the orientation, and with it all that a redactor holds back. A JPEG
 /// segment is no longer; blocks of the other formats that are have their first directory at their start.
@@ -52,18 +54,14 @@ pub struct Redactor {
     is_changed: bool,
 }
 
-/// The reader of one format.
-///
-/// `read` is shown the bytes that it has not yet read, from the first one on, puts as many into the output as it reads,
-/// and returns how many those are.
 #[derive(Debug, Default)]
 enum Stage {
     /// Too few bytes to know the type.
     #[default]
     Sniffing,
-    Jpeg(JpegRedactor),
-    Png(PngRedactor),
-    Webp(WebpRedactor),
+    Jpeg(Pass<Jpeg>),
+    Png(Pass<Png>),
+    Webp(Pass<Webp>),
     Foreign,
 }
 
@@ -87,10 +85,8 @@ impl Redactor {
         match self.stage {
             Stage::Sniffing | Stage::Foreign => out.keep(rest),
             // A picture that is cut off. What is left may be the start of what has to go.
-            Stage::Jpeg(_) | Stage::Png(_) | Stage::Webp(_) => {
-                out.blank(rest);
-            }
-        }
+            Stage::Jpeg(_) | Stage::Png(_) | Stage::Webp(_) => out.blank(rest),
+        };
         self.is_changed
     }
 
@@ -107,20 +103,17 @@ impl Stage {
             *self = match sniff(window, false) {
                 Sniffed::Undecided => return 0,
                 Sniffed::Other(_) => Self::Foreign,
-                Sniffed::Image(ImageFormat::Jpeg) => Self::Jpeg(JpegRedactor::default()),
-                Sniffed::Image(ImageFormat::Png) => Self::Png(PngRedactor::default()),
-                Sniffed::Image(ImageFormat::Webp) => Self::Webp(WebpRedactor::default()),
+                Sniffed::Image(ImageFormat::Jpeg) => Self::Jpeg(Pass::default()),
+                Sniffed::Image(ImageFormat::Png) => Self::Png(Pass::default()),
+                Sniffed::Image(ImageFormat::Webp) => Self::Webp(Pass::default()),
             };
         }
         match self {
             Self::Sniffing => 0,
-            Self::Jpeg(redactor) => redactor.read(window, out),
-            Self::Png(redactor) => redactor.read(window, out),
-            Self::Webp(redactor) => redactor.read(window, out),
-            Self::Foreign => {
-                out.keep(window);
-                window.len()
-            }
+            Self::Jpeg(pass) => pass.read(window, out),
+            Self::Png(pass) => pass.read(window, out),
+            Self::Webp(pass) => pass.read(window, out),
+            Self::Foreign => out.keep(window),
         }
     }
 }
@@ -133,7 +126,7 @@ pub fn redact(upload: &[u8]) -> Cow<'_, [u8]> {
     if redactor.finish(&mut out) { Cow::Owned(out) } else { Cow::Borrowed(upload) }
 }
 
-/// Where the bytes go: for each that is read one is put there.
+/// Where the bytes go: for each that is read one is put there. Each way tells how many it took.
 #[derive(Debug)]
 struct Output<'o> {
     bytes: &'o mut Vec<u8>,
@@ -141,29 +134,22 @@ struct Output<'o> {
 }
 
 impl Output<'_> {
-    fn keep(&mut self, bytes: &[u8]) {
+    fn keep(&mut self, bytes: &[u8]) -> usize {
         self.bytes.extend_from_slice(bytes);
+        bytes.len()
     }
 
-    /// Puts zeros in the place of `bytes`; returns them.
-    fn blank(&mut self, bytes: &[u8]) -> &[u8] {
+    /// Puts zeros in the place of `bytes`.
+    fn blank(&mut self, bytes: &[u8]) -> usize {
         *self.is_changed |= bytes.iter().any(|&byte| byte != 0);
-        let start = self.bytes.len();
-        self.bytes.resize(start + bytes.len(), 0);
-        self.bytes.get(start..).unwrap_or_default()
+        self.bytes.resize(self.bytes.len() + bytes.len(), 0);
+        bytes.len()
     }
 
     /// Puts `new` in the place of `old`, which is as long.
-    fn replace(&mut self, old: &[u8], new: &[u8]) {
+    fn replace(&mut self, old: &[u8], new: &[u8]) -> usize {
         debug_assert_eq!(old.len(), new.len());
         *self.is_changed |= old != new;
-        self.bytes.extend_from_slice(new);
+        self.keep(new)
     }
-}
-
-/// The part of `rest` that belongs to something of which `left` bytes are still to come, which are counted down.
-fn take<'r>(rest: &'r [u8], left: &mut u64) -> &'r [u8] {
-    let taken = usize::try_from(*left).ok().and_then(|left| rest.get(..left)).unwrap_or(rest);
-    *left -= taken.len() as u64;
-    taken
 }

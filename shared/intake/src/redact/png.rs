@@ -5,34 +5,23 @@
 
 use crc32fast::Hasher;
 
-use super::{EXIF_BYTES_MAX, Output, take};
+use super::pass::{Fate, Format};
+use super::{EXIF_BYTES_MAX, Output};
 use crate::exif::only_orientation;
 
-/// Redacts one PNG file from its signature to the end of the upload.
+/// What the next head of a PNG file is.
 #[derive(Debug, Default)]
-pub(super) struct PngRedactor {
-    state: State,
-}
-
-#[derive(Debug, Default)]
-enum State {
+pub(super) enum Png {
     #[default]
     Signature,
     ChunkHeader,
-    /// Within a chunk that stays, its checksum included.
-    Kept {
-        left: u64,
-        is_end: bool,
-    },
-    /// Within the data of a chunk that goes, or behind what has taken its place.
-    Blanked {
-        left: u64,
+    /// The checksum of a chunk that went: of what is hashed already, and of the zeros behind it.
+    Checksum {
         crc: Hasher,
+        zeros: u64,
     },
-    /// Behind the end chunk.
-    Tail,
-    /// No chunk where one has to be: not a valid file.
-    Lost,
+    /// None: the end chunk was the last.
+    End,
 }
 
 const SIGNATURE_BYTES: usize = 8;
@@ -48,89 +37,75 @@ const KEPT_ANCILLARY: &[&[u8; 4]] = &[
     b"mDCV", b"cLLI", b"acTL", b"fcTL", b"fdAT",
 ];
 
-impl PngRedactor {
-    pub(super) fn read(&mut self, window: &[u8], out: &mut Output<'_>) -> usize {
-        let mut at = 0;
-        loop {
-            let rest = window.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                return at;
+impl Format for Png {
+    fn head(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<(usize, Fate)> {
+        match self {
+            Self::Signature => {
+                let signature = rest.first_chunk::<SIGNATURE_BYTES>()?;
+                *self = Self::ChunkHeader;
+                Some((out.keep(signature), Fate::HEAD))
             }
-            at += match &mut self.state {
-                State::Signature => {
-                    let Some(signature) = rest.first_chunk::<SIGNATURE_BYTES>() else { return at };
-                    out.keep(signature);
-                    self.state = State::ChunkHeader;
-                    signature.len()
-                }
-                State::ChunkHeader => match self.start_chunk(rest, out) {
-                    Some(read) => read,
-                    None => return at,
-                },
-                State::Kept { left: 0, is_end } => {
-                    self.state = if *is_end { State::Tail } else { State::ChunkHeader };
-                    0
-                }
-                State::Kept { left, .. } => {
-                    let data = take(rest, left);
-                    out.keep(data);
-                    data.len()
-                }
-                State::Blanked { left: 0, crc } => {
-                    let Some(old) = rest.first_chunk::<CRC_BYTES>() else { return at };
-                    out.replace(old, &crc.clone().finalize().to_be_bytes());
-                    self.state = State::ChunkHeader;
-                    old.len()
-                }
-                State::Blanked { left, crc } => {
-                    let blanked = out.blank(take(rest, left));
-                    crc.update(blanked);
-                    blanked.len()
-                }
-                State::Tail => out.blank(rest).len(),
-                State::Lost => {
-                    out.keep(rest);
-                    rest.len()
-                }
-            };
+            Self::ChunkHeader => self.chunk(rest, out),
+            Self::Checksum { crc, zeros } => {
+                let old = rest.first_chunk::<CRC_BYTES>()?;
+                let crc = with_zeros(crc.clone(), *zeros);
+                *self = Self::ChunkHeader;
+                Some((out.replace(old, &crc.to_be_bytes()), Fate::HEAD))
+            }
+            Self::End => Some((0, Fate::Tail)),
         }
     }
+}
 
-    /// Reads a chunk's header, and an EXIF block with it; `None` if more bytes are needed.
-    fn start_chunk(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<usize> {
+impl Png {
+    /// Reads a chunk's header, and an EXIF block with it.
+    fn chunk(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<(usize, Fate)> {
         let header = rest.first_chunk::<HEADER_BYTES>()?;
         let &[l3, l2, l1, l0, kind @ ..] = header;
         let length = u32::from_be_bytes([l3, l2, l1, l0]);
         if length > i32::MAX as u32 || !kind.iter().all(u8::is_ascii_alphabetic) {
-            self.state = State::Lost;
-            return Some(0);
+            return Some((0, Fate::Lost));
         }
         let is_critical = kind[0].is_ascii_uppercase();
         if is_critical || KEPT_ANCILLARY.contains(&&kind) {
-            out.keep(header);
-            let left = u64::from(length) + CRC_BYTES as u64;
-            self.state = State::Kept { left, is_end: &kind == b"IEND" };
-            return Some(HEADER_BYTES);
+            if &kind == b"IEND" {
+                *self = Self::End;
+            }
+            let kept = u64::from(length) + CRC_BYTES as u64;
+            return Some((out.keep(header), Fate::Body { kept, blanked: 0 }));
         }
         let mut crc = Hasher::new();
         if &kind == b"eXIf" {
             let read = (length as usize).min(EXIF_BYTES_MAX);
             let block = rest.get(HEADER_BYTES..HEADER_BYTES + read)?;
             if let Some(only) = only_orientation(block) {
-                out.keep(header);
-                out.replace(block, &only);
                 crc.update(&kind);
                 crc.update(&only);
-                self.state = State::Blanked { left: u64::from(length) - read as u64, crc };
-                return Some(HEADER_BYTES + read);
+                let zeros = u64::from(length) - read as u64;
+                *self = Self::Checksum { crc, zeros };
+                let taken = out.keep(header) + out.replace(block, &only);
+                return Some((taken, Fate::Body { kept: 0, blanked: zeros }));
             }
         }
         let [b3, b2, b1, b0] = *BLANK;
-        out.replace(header, &[l3, l2, l1, l0, b3, b2, b1, b0]);
         crc.update(BLANK);
-        self.state = State::Blanked { left: u64::from(length), crc };
-        Some(HEADER_BYTES)
+        let zeros = u64::from(length);
+        *self = Self::Checksum { crc, zeros };
+        let taken = out.replace(header, &[l3, l2, l1, l0, b3, b2, b1, b0]);
+        Some((taken, Fate::Body { kept: 0, blanked: zeros }))
     }
+}
+
+/// The checksum of what is hashed and of so many zeros behind it, which have all been read by then: a length that a
+/// header makes up costs nothing.
+fn with_zeros(mut crc: Hasher, mut zeros: u64) -> u32 {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    while zeros > 0 {
+        let piece = usize::try_from(zeros).ok().and_then(|left| ZEROS.get(..left)).unwrap_or(&ZEROS);
+        crc.update(piece);
+        zeros -= piece.len() as u64;
+    }
+    crc.finalize()
 }
 
 #[cfg(test)]

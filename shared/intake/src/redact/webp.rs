@@ -4,33 +4,17 @@
 //! `EXIF` keeps the orientation, in a block of its own. What follows the file that the RIFF header declares goes as
 //! well.
 
-use super::{EXIF_BYTES_MAX, Output, take};
+use super::pass::{Fate, Format};
+use super::{EXIF_BYTES_MAX, Output};
 use crate::exif::only_orientation;
 
-/// Redacts one WebP file from its RIFF header to the end of the upload.
+/// Where in a WebP file the next head is.
 #[derive(Debug, Default)]
-pub(super) struct WebpRedactor {
-    state: State,
-    /// Bytes of the file that follow the chunks opened so far, by the RIFF header.
-    file_left: u64,
+pub(super) struct Webp {
+    /// Bytes of the file that follow the chunks opened so far, by the RIFF header; `None` before it.
+    file_left: Option<u64>,
     /// The same for the animation frame that is open, by its chunk header.
     frame_left: Option<u64>,
-}
-
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    RiffHeader,
-    ChunkHeader,
-    /// Within a chunk: `kept` bytes stay, `blanked` behind them go.
-    Chunk {
-        kept: u64,
-        blanked: u64,
-    },
-    /// Behind the file.
-    Tail,
-    /// No chunk where one has to be: not a valid file.
-    Lost,
 }
 
 const RIFF_HEADER_BYTES: usize = 12;
@@ -49,62 +33,33 @@ const KEPT: &[(&[u8; 4], u64)] = &[
     (b"ICCP", u64::MAX),
 ];
 
-impl WebpRedactor {
-    pub(super) fn read(&mut self, window: &[u8], out: &mut Output<'_>) -> usize {
-        let mut at = 0;
-        loop {
-            let rest = window.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                return at;
+impl Format for Webp {
+    fn head(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<(usize, Fate)> {
+        match self.file_left {
+            None => {
+                let header = rest.first_chunk::<RIFF_HEADER_BYTES>()?;
+                let &[_, _, _, _, s0, s1, s2, s3, ..] = header;
+                // The size counts from behind itself: the form type "WEBP" is part of it.
+                self.file_left = u32::from_le_bytes([s0, s1, s2, s3]).checked_sub(4).map(u64::from);
+                let fate = if self.file_left.is_some() { Fate::HEAD } else { Fate::Lost };
+                Some((out.keep(header), fate))
             }
-            at += match &mut self.state {
-                State::RiffHeader => {
-                    let Some(header) = rest.first_chunk::<RIFF_HEADER_BYTES>() else { return at };
-                    let &[_, _, _, _, s0, s1, s2, s3, ..] = header;
-                    // The size counts from behind itself: the form type "WEBP" is part of it.
-                    let size = u64::from(u32::from_le_bytes([s0, s1, s2, s3]));
-                    out.keep(header);
-                    self.file_left = size.saturating_sub(4);
-                    self.state = if size < 4 { State::Lost } else { State::ChunkHeader };
-                    header.len()
-                }
-                State::ChunkHeader if self.file_left == 0 => {
-                    self.state = State::Tail;
-                    0
-                }
-                State::ChunkHeader => match self.start_chunk(rest, out) {
-                    Some(read) => read,
-                    None => return at,
-                },
-                State::Chunk { kept: 0, blanked: 0 } => {
-                    self.state = State::ChunkHeader;
-                    0
-                }
-                State::Chunk { kept: 0, blanked } => out.blank(take(rest, blanked)).len(),
-                State::Chunk { kept, .. } => {
-                    let data = take(rest, kept);
-                    out.keep(data);
-                    data.len()
-                }
-                State::Tail => out.blank(rest).len(),
-                State::Lost => {
-                    out.keep(rest);
-                    rest.len()
-                }
-            };
+            Some(0) => Some((0, Fate::Tail)),
+            Some(file_left) => self.chunk(file_left, rest, out),
         }
     }
+}
 
-    /// Reads a chunk's header, and an EXIF block with it; `None` if more bytes are needed.
-    fn start_chunk(&mut self, rest: &[u8], out: &mut Output<'_>) -> Option<usize> {
+impl Webp {
+    /// Reads a chunk's header, and an EXIF block with it.
+    fn chunk(&mut self, file_left: u64, rest: &[u8], out: &mut Output<'_>) -> Option<(usize, Fate)> {
         let header = rest.first_chunk::<{ CHUNK_HEADER_BYTES as usize }>()?;
         let &[k0, k1, k2, k3, s0, s1, s2, s3] = header;
         let kind = [k0, k1, k2, k3];
         let size = u64::from(u32::from_le_bytes([s0, s1, s2, s3]));
-        let scope = self.frame_left.unwrap_or(self.file_left);
+        let scope = self.frame_left.unwrap_or(file_left);
         let Some(room) = scope.checked_sub(CHUNK_HEADER_BYTES + size) else {
-            self.state = State::Lost;
-            return Some(0);
+            return Some((0, Fate::Lost));
         };
         let exif_read = size.min(EXIF_BYTES_MAX as u64);
         let only = if &kind == b"EXIF" {
@@ -119,21 +74,18 @@ impl WebpRedactor {
         let (data, padding) =
             if is_frame { (size.min(FRAME_HEADER_BYTES), 0) } else { (size, (size % 2).min(room)) };
         let taken = CHUNK_HEADER_BYTES + data + padding;
-        self.file_left = self.file_left.saturating_sub(taken);
+        self.file_left = Some(file_left.saturating_sub(taken));
         self.frame_left = match self.frame_left {
             _ if is_frame => Some(size - data),
             frame => frame.map(|left| left.saturating_sub(taken)),
         }
         .filter(|&left| left > 0);
-        out.keep(header);
         if let Some((block, only)) = only {
-            out.replace(block, &only);
-            self.state = State::Chunk { kept: 0, blanked: data + padding - exif_read };
-            return Some(header.len() + block.len());
+            let blanked = data + padding - exif_read;
+            return Some((out.keep(header) + out.replace(block, &only), Fate::Body { kept: 0, blanked }));
         }
         let kept = KEPT.iter().find(|(known, _)| **known == kind).map_or(0, |(_, kept)| *kept).min(data);
-        self.state = State::Chunk { kept, blanked: data + padding - kept };
-        Some(header.len())
+        Some((out.keep(header), Fate::Body { kept, blanked: data + padding - kept }))
     }
 }
 
